@@ -1,0 +1,175 @@
+"""What a SOURCE text names: a camera's URL, a test card, a command.
+
+Parsed once, when the configuration is read, so that a mistake shows before anything starts.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+
+_SECRET_KEYS = r"(?:pass(?:w(?:or)?d)?|pwd|pw|loginpas|token|secret|auth|key|apikey|api_key)"
+_USERINFO = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+_SECRET_QUERY = re.compile(rf"(?<=[?&;])({_SECRET_KEYS})=[^&#\s]*", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
+
+
+def redact(text: str) -> str:
+    """The text without user names and passwords in its URLs."""
+    return _SECRET_QUERY.sub(r"\1=***", _USERINFO.sub("***@", text))
+
+
+@dataclass(frozen=True)
+class HttpAddress:
+    """A camera that answers HTTP.
+
+    Attributes:
+        host: Name or address, without brackets.
+        target: Path and query, as the camera gets them.
+        username: From the URL, decoded; so is `password`.
+    """
+
+    tls: bool
+    host: str
+    port: int
+    target: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> "HttpAddress":
+        """Read a URL. Raises ValueError with what is wrong."""
+        if re.search(r"[\x00-\x20\x7f]", url):
+            raise ValueError("a URL without spaces (write a space as %20)")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"a URL such as http://HOST:8080/?action=stream ({error})") from error
+        if not parts.hostname:
+            raise ValueError("a host name in the URL, as in http://HOST:8080/?action=stream")
+        tls = parts.scheme == "https"
+        return cls(
+            tls=tls,
+            host=parts.hostname,
+            port=port or (443 if tls else 80),
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+        )
+
+    @property
+    def authority(self) -> str:
+        """The Host header: the port only where it is not the usual one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address without credentials in front of the host."""
+        return f"http{'s' if self.tls else ''}://{self.authority}{self.target}"
+
+    @property
+    def label(self) -> str:
+        """The address as people may see it."""
+        return redact(self.url)
+
+    @property
+    def identity(self) -> str:
+        """Equal for two addresses of the same camera."""
+        return self.url
+
+    def redirected(self, location: str) -> "HttpAddress":
+        """Where a redirect leads; credentials go along to the same host only."""
+        there = HttpAddress.parse(urljoin(self.url, location))
+        if there.host != self.host or there.username:
+            return there
+        return HttpAddress(
+            there.tls, there.host, there.port, there.target, self.username, self.password
+        )
+
+
+@dataclass(frozen=True)
+class TestcardAddress:
+    """The moving test picture.
+
+    Attributes:
+        size: Width and height in pixels.
+        fps: Pictures per second.
+    """
+
+    size: tuple[int, int] = (640, 480)
+    fps: float = 15.0
+
+    __test__ = False  # pytest: no test class
+
+    @classmethod
+    def parse(cls, text: str) -> "TestcardAddress":
+        """Read `testcard:?size=1280x720&fps=30`. Raises ValueError with what is wrong."""
+        usual = cls()
+        options = dict(parse_qsl(text.partition("?")[2], keep_blank_values=True))
+        size = _SIZE.match(options.pop("size", "{}x{}".format(*usual.size)))
+        fps = options.pop("fps", str(usual.fps))
+        if options or not size or text.removeprefix("testcard:").partition("?")[0]:
+            raise ValueError("testcard:?size=640x480&fps=15")
+        width, height = int(size[1]), int(size[2])
+        if not (32 <= width <= 3840 and 32 <= height <= 2160):  # noqa: PLR2004
+            raise ValueError("a test card between 32x32 and 3840x2160 pixels")
+        try:
+            rate = float(fps)
+        except ValueError:
+            rate = 0.0
+        if not 0.1 <= rate <= 120:  # noqa: PLR2004
+            raise ValueError("a test card of 0.1 to 120 fps")
+        return cls((width, height), rate)
+
+    @property
+    def label(self) -> str:
+        """The address as people may see it."""
+        return "testcard:?size={}x{}&fps={:g}".format(*self.size, self.fps)
+
+    identity = None
+    """There is a test card for everyone."""
+
+
+@dataclass(frozen=True)
+class CommandAddress:
+    """A program that writes JPEGs to its standard output."""
+
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "CommandAddress":
+        """Read `exec:COMMAND ARG…`, quoted as for a shell. Raises ValueError."""
+        try:
+            arguments = shlex.split(text.removeprefix("exec:"))
+        except ValueError as error:
+            raise ValueError(f"a command quoted as for a shell ({error})") from error
+        if not arguments:
+            raise ValueError("a command, as in exec:ffmpeg -i rtsp://… -f mjpeg -")
+        return cls(tuple(arguments))
+
+    @property
+    def label(self) -> str:
+        """The address as people may see it."""
+        return redact("exec:" + shlex.join(self.arguments))
+
+    @property
+    def identity(self) -> str:
+        """Equal for two addresses of the same camera."""
+        return "exec:" + shlex.join(self.arguments)
+
+
+Address = HttpAddress | TestcardAddress | CommandAddress
+
+
+def parse_address(text: str) -> Address:
+    """Read a SOURCE. Raises ValueError with what was expected instead."""
+    scheme = text.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return HttpAddress.parse(text)
+    if scheme == "testcard":
+        return TestcardAddress.parse(text)
+    if scheme == "exec":
+        return CommandAddress.parse(text)
+    raise ValueError("http://…, https://…, testcard: or exec:COMMAND")

@@ -1,0 +1,79 @@
+"""The errors everyone may raise and catch.
+
+MjrelayError
+├── ConfigError            a configuration or command line cannot be used
+├── ListenError            an address cannot be listened on
+├── FramingError           bytes cannot be what they claim to be
+└── SourceError            a source failed; the camera recovers
+    ├── SourceUnreachable  the dial cost the camera nothing: try again at once
+    ├── SourceRefused      it answered, and the answer is no picture stream
+    ├── SourceStalled      it is open but silent
+    └── SourceLost         it was open and broke off
+"""
+
+from typing import ClassVar
+
+
+class MjrelayError(Exception):
+    """Root of everything mjrelay raises on purpose."""
+
+
+class ConfigError(MjrelayError):
+    """A configuration cannot be used.
+
+    Args:
+        faults: Every fault found, each a whole sentence with its path.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class ListenError(MjrelayError):
+    """An address cannot be listened on; the message says why and what to do."""
+
+
+class FramingError(MjrelayError):
+    """Bytes cannot be what they claim to be. The only error the formats raise."""
+
+
+class SourceError(MjrelayError):
+    """A source failed.
+
+    Args:
+        reason: What happened, in words for the person in front of the picture.
+        hint: What that person can do about it, where we know.
+    """
+
+    kind: ClassVar[str] = "failed"
+    """A short word for counters and logs, one per class."""
+
+    def __init__(self, reason: str, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class SourceUnreachable(SourceError):
+    """The camera is not there. Asking again costs it nothing."""
+
+    kind = "unreachable"
+
+
+class SourceRefused(SourceError):
+    """The camera answered, and the answer is not a stream of pictures."""
+
+    kind = "refused"
+
+
+class SourceStalled(SourceError):
+    """The source is open and sends no pictures."""
+
+    kind = "stalled"
+
+
+class SourceLost(SourceError):
+    """The source was open and broke off."""
+
+    kind = "lost"

@@ -1,0 +1,1 @@
+"""Bytes in, values out: no sockets, no files, no clock, no logging."""

@@ -1,0 +1,261 @@
+"""Read cameras' HTTP answers, as forgiving as a browser and more.
+
+No I/O here: bytes in, a head and body bytes out. Each leniency answers a camera seen in the field;
+docs/explanation/framing.md lists them. What was forgiven is counted in the `Tally`.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mjrelay.errors import FramingError
+from mjrelay.formats.jpeg import SOI, Tally
+
+# aiohttp's 8190 bytes refuse real cameras; a head eight times as long is none.
+_MAX_HEAD = 64 * 2**10
+# A little gzip can become a lot of body: hand it on in pieces of this size.
+_MAX_PIECE = 256 * 2**10
+# Of a chunk's size line.
+_MAX_SIZE_LINE = 256
+
+_STATUS_LINE = re.compile(r"\s*(HTTP(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?$", re.IGNORECASE)
+_HEADER = re.compile(r"([^\s:\x00]+)[ \t]*:[ \t]*(.*)$", re.DOTALL)
+_SIZE_LINE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r*\n")
+_SIZE_LINE_BEGUN = re.compile(rb"[ \t]*[0-9a-fA-F]{0,16}[ \t]*(?:;[^\n]*)?\r*\Z")
+
+# What a body begins with when a camera sends no head, or no blank line after it.
+_BODY_STARTS = (b"--", SOI)
+_HEADLESS_STARTS = (*_BODY_STARTS, b"<", b"{")
+
+
+@dataclass
+class ResponseHead:
+    """The head of an answer.
+
+    Attributes:
+        status: The status code; 200 where the camera sent none.
+        phrase: The words behind it, often empty.
+        headers: Names in lower case, values as sent, in order.
+    """
+
+    status: int = 200
+    phrase: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header."""
+        return [value for key, value in self.headers if key == name]
+
+    def get(self, name: str) -> str:
+        """The first value of a header, or an empty string."""
+        return next(iter(self.all(name)), "")
+
+    @property
+    def media_type(self) -> str:
+        """The content type with its parameters; of several, the multipart one."""
+        types = self.all("content-type")
+        return next((t for t in types if t.lower().startswith("multipart/")), "".join(types[:1]))
+
+    @property
+    def is_multipart(self) -> bool:
+        """Whether the answer calls itself a multipart stream, of whatever subtype."""
+        return self.media_type.lower().startswith("multipart/")
+
+    @property
+    def length(self) -> int | None:
+        """The promised length of a body that is no stream, or None without a plausible one."""
+        if self.is_multipart:
+            return None  # cameras send 0, -1 or 9999999 with endless streams
+        digits = [value.strip() for value in self.all("content-length")]
+        return next((int(value) for value in digits if value.isdecimal() and int(value)), None)
+
+
+class ResponseReader:
+    """Reads one answer: feed it bytes, take `head` once it is there, and the body's pieces.
+
+    Args:
+        tally: Where to count what had to be tolerated.
+    """
+
+    def __init__(self, tally: Tally | None = None) -> None:
+        self.head: ResponseHead | None = None
+        self.ended = False
+        """The body has ended by its own chunks."""
+        self._tally = tally or Tally()
+        self._pending = bytearray()
+        self._partial = ResponseHead()
+        self._headless = True
+        self._received = 0
+        self._chunks: _Chunks | None = None
+        self._inflater: _Inflater | None = None
+
+    @property
+    def complete(self) -> bool:
+        """All the bytes that were promised have arrived."""
+        length = self.head.length if self.head else None
+        return self.ended or (length is not None and self._received >= length)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take the next bytes; yield the body bytes they hold, decoded, in bounded pieces.
+
+        Raises:
+            FramingError: The head does not end, or the body is broken gzip.
+        """
+        if self.head is None:
+            self._pending += data
+            if not self._read_head():
+                return
+            data = bytes(self._pending)
+            self._pending.clear()
+        for piece in self._chunks.feed(data) if self._chunks else (data,):
+            self._received += len(piece)
+            if self._inflater:
+                yield from self._inflater.feed(piece)
+            elif piece:
+                yield piece
+        self.ended = self._chunks is not None and self._chunks.ended
+
+    def _read_head(self) -> bool:
+        """Read whole lines up to the body. False: more bytes are needed."""
+        pending = self._pending
+        while True:
+            if len(pending) < len(SOI):
+                return False
+            starts = _HEADLESS_STARTS if self._headless else _BODY_STARTS
+            if pending.startswith(starts):
+                self._tolerate("no status line" if self._headless else "no blank line after head")
+                return self._begin_body()
+            end = pending.find(b"\n")
+            if end < 0:
+                if len(pending) > _MAX_HEAD:
+                    raise FramingError("the header of the answer does not end")
+                return False
+            line = bytes(pending[:end]).rstrip(b"\r")
+            del pending[: end + 1]
+            if line:
+                self._read_line(line.replace(b"\0", b"").decode("latin-1"))
+            elif self._headless:
+                self._tolerate("blank line before the answer")
+            elif 100 <= self._partial.status < 200:  # noqa: PLR2004 - "continue": the head follows
+                self._partial = ResponseHead()
+                self._headless = True
+            else:
+                return self._begin_body()
+
+    def _read_line(self, line: str) -> None:
+        head = self._partial
+        if len(head.headers) > _MAX_HEAD // 64:
+            raise FramingError("the header of the answer does not end")
+        if match := _STATUS_LINE.match(line):
+            head.status, head.phrase = int(match[2]), (match[3] or "").strip()
+            self._headless = False
+            if not match[1].upper().startswith("HTTP/1."):
+                self._tolerate(f"answers as {match[1]}")
+        elif line[0] in " \t" and head.headers:
+            name, value = head.headers[-1]
+            head.headers[-1] = (name, f"{value} {line.strip()}"[:_MAX_HEAD])
+        elif match := _HEADER.match(line):
+            if self._headless:
+                self._tolerate("no status line")
+            self._headless = False
+            head.headers.append((match[1].lower(), match[2].strip()))
+        else:
+            self._tolerate("header line that is none")
+
+    def _begin_body(self) -> bool:
+        head = self.head = self._partial
+        if "chunked" in head.get("transfer-encoding").lower():
+            self._chunks = _Chunks(self._tally)
+        if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
+            self._inflater = _Inflater(self._tally)
+        return True
+
+    def _tolerate(self, quirk: str) -> None:
+        self._tally.tolerated[quirk] += 1
+
+
+class _Chunks:
+    """Takes the chunked coding off a body; passes on as it is what is chunked in name only."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.ended = False
+        self._tally = tally
+        self._pending = bytearray()
+        self._left = 0
+        self._first = True
+        self._raw = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._pending += data
+        while self._pending and not self.ended:
+            if self._raw or self._left:
+                taken = len(self._pending) if self._raw else min(self._left, len(self._pending))
+                piece = bytes(self._pending[:taken])
+                del self._pending[:taken]
+                self._left = 0 if self._raw else self._left - taken
+                yield piece
+            elif not self._read_size():
+                return
+
+    def _read_size(self) -> bool:
+        """Read a chunk's size line. False: more bytes are needed."""
+        if not self._first and self._pending[0] in b"\r\n":
+            del self._pending[:1]  # the line end after the chunk before
+            return True
+        if match := _SIZE_LINE.match(self._pending):
+            self._first = False
+            self._left = int(match[1], 16)
+            self.ended = self._left == 0
+            del self._pending[: match.end()]
+            return True
+        if len(self._pending) < _MAX_SIZE_LINE and _SIZE_LINE_BEGUN.match(self._pending):
+            return False
+        self._raw = True
+        self._tally.tolerated["chunked in name only"] += 1
+        return True
+
+
+class _Inflater:
+    """Takes gzip or deflate off a body; passes on as it is what is compressed in name only."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._start = b""
+        self._raw = False
+        self._inflate: Any = None  # zlib's decompressor has no public name
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._raw:
+            yield data
+            return
+        if self._inflate is None:
+            data = self._start + data
+            if len(data) < 2:  # noqa: PLR2004 - both magic numbers have two bytes
+                self._start = data
+                return
+            self._choose(data)
+        yield from (data,) if self._raw else self._pieces(data)
+
+    def _choose(self, data: bytes) -> None:
+        """Tell gzip, zlib, bare deflate and no compression apart by the first bytes."""
+        first, second = data[0], data[1]
+        if data.startswith((*_BODY_STARTS, b"\r", b"\n")):
+            self._raw = True
+            self._tally.tolerated["compressed in name only"] += 1
+            return
+        zlib_header = first & 0x0F == zlib.DEFLATED and (first << 8 | second) % 31 == 0
+        known = zlib_header or data.startswith(b"\x1f\x8b")
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32 if known else -zlib.MAX_WBITS)
+        self._tally.tolerated["compressed though not asked for"] += 1
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        try:
+            while data:
+                piece = self._inflate.decompress(data, _MAX_PIECE)
+                if piece:
+                    yield piece
+                data = self._inflate.unconsumed_tail
+        except zlib.error as error:
+            raise FramingError(f"the compressed body is broken: {error}") from error

@@ -1,0 +1,65 @@
+"""FrameRing: a camera's newest frames, bounded in time and bytes."""
+
+import asyncio
+from collections import deque
+
+from mjrelay.frames import Frame
+
+# The rate shown to people is that of the last few seconds.
+_RATE_WINDOW = 3.0
+
+
+class FrameRing:
+    """The newest frames of a camera, oldest first; always at least the newest one.
+
+    Args:
+        seconds: How far back to keep frames.
+        max_bytes: How much they may hold together.
+    """
+
+    def __init__(self, *, seconds: float = 5.0, max_bytes: int = 64 * 2**20) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._frames: deque[Frame] = deque()
+        self._times: deque[float] = deque()
+        self._published = asyncio.Event()
+
+    @property
+    def newest(self) -> Frame | None:
+        """The latest frame published, however old, or None before the first."""
+        return self._frames[-1] if self._frames else None
+
+    def publish(self, frame: Frame) -> None:
+        """Store a frame and wake the readers waiting for it. Never blocks."""
+        self._frames.append(frame)
+        self._bytes += len(frame.part)
+        while len(self._frames) > 1 and (
+            self._bytes > self._max_bytes
+            or frame.monotonic - self._frames[0].monotonic > self._seconds
+        ):
+            self._bytes -= len(self._frames.popleft().part)
+        self._times.append(frame.monotonic)
+        while frame.monotonic - self._times[0] > _RATE_WINDOW:
+            self._times.popleft()
+        self._published.set()
+
+    async def newer_than(self, seq: int) -> Frame:
+        """Wait for a frame that was published after frame number `seq`."""
+        while (frame := self.newest) is None or frame.seq <= seq:
+            self._published.clear()
+            await self._published.wait()
+        return frame
+
+    def clear(self) -> None:
+        """Forget all frames: they are of another time."""
+        self._frames.clear()
+        self._times.clear()
+        self._bytes = 0
+
+    def fps(self, now: float) -> float:
+        """Frames per second over the last seconds before `now`; 0 when none came."""
+        times = [time for time in self._times if now - time <= _RATE_WINDOW]
+        if len(times) < 2:  # noqa: PLR2004 - a rate needs two moments
+            return 0.0
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-6)

@@ -1,0 +1,201 @@
+"""Connection: the one TCP or TLS connection to a camera, and what its failures mean."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from typing import Any
+
+from mjrelay.address import HttpAddress
+from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
+
+SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
+
+# How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
+# seconds a shutdown may last.
+_CLOSE_TIMEOUT = 1.0
+_READ_SIZE = 2**18
+
+
+class Connection:
+    """An open connection. Made by `dial`; `close` ends it fully."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def dial(
+        cls, address: HttpAddress, *, connect_timeout: float, tls_timeout: float, tls_verify: bool
+    ) -> "Connection":
+        """Connect to a camera.
+
+        Args:
+            address: Where it is.
+            connect_timeout: Seconds for the name and the TCP handshake.
+            tls_timeout: Seconds for the TLS handshake.
+            tls_verify: Whether to trust only certificates that can be verified.
+
+        Raises:
+            SourceUnreachable: The dial cost the camera nothing.
+            SourceRefused: Its certificate or its TLS is not acceptable.
+            SourceLost: It accepted the connection and broke it.
+        """
+        where = f"{address.host}:{address.port}"
+        try:
+            async with asyncio.timeout(connect_timeout):
+                sock = await _connect(address.host, address.port)
+        except TimeoutError as error:
+            raise SourceUnreachable(
+                f"{where} does not answer (waited {connect_timeout:g} s)",
+                "check that the camera is on, in this network, and that the address is right",
+            ) from error
+        except OSError as error:
+            raise _unreachable(where, address.host, error) from error
+        tls: dict[str, Any] = {}
+        if address.tls:
+            tls = {
+                "ssl": _tls_context(verify=tls_verify),
+                "server_hostname": address.host,
+                "ssl_handshake_timeout": tls_timeout,
+                "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
+            }
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock, limit=_READ_SIZE, **tls)
+        except ssl.SSLCertVerificationError as error:
+            raise SourceRefused(
+                f"the certificate of {where} is not trusted: {error.verify_message}",
+                "if it is the camera's own and this network is safe, set tls_verify = false",
+            ) from error
+        except ssl.SSLError as error:
+            raise SourceRefused(
+                f"TLS with {where} failed: {error.reason or error}",
+                "try http:// instead, or tls_verify = false for an old camera",
+            ) from error
+        except OSError as error:
+            raise SourceLost(f"{where} broke off the TLS handshake", SLOT_TAKEN) from error
+        finally:
+            if "writer" not in locals():
+                sock.close()
+        return cls(reader, writer)
+
+    async def send(self, data: bytes) -> None:
+        """Send a request."""
+        self._writer.write(data)
+        with contextlib.suppress(ConnectionError):  # the answer, or its absence, tells more
+            await self._writer.drain()
+
+    async def read(self) -> bytes:
+        """The next bytes, or none when the camera closed the connection.
+
+        Raises:
+            SourceLost: The connection broke.
+        """
+        try:
+            return await self._reader.read(_READ_SIZE)
+        except ConnectionResetError as error:
+            raise SourceLost(
+                "the camera reset the connection",
+                "it may have rebooted, or given its only connection to another viewer",
+            ) from error
+        except OSError as error:
+            raise SourceLost(f"the connection broke: {error.strerror or error}") from error
+
+    async def close(self) -> None:
+        """Send our FIN and wait for the camera's, so that its slot is free when this returns.
+
+        A camera that ignores the FIN is given up after a second; then the kernel resets it.
+        """
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                if self._writer.can_write_eof():
+                    self._writer.write_eof()
+                    while await self._reader.read(_READ_SIZE):
+                        pass
+        except (TimeoutError, OSError):
+            pass  # dead or deaf: closing is all that is left
+        finally:
+            self._writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._writer.wait_closed()
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that accepts, one after the other."""
+    loop = asyncio.get_running_loop()
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in await _resolve(host, port):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return sock
+    raise failure or OSError("no address")
+
+
+async def _resolve(host: str, port: int) -> list[Any]:
+    """Look a name up in a thread that may be left behind: a resolver can hang for half a minute.
+
+    The loop's own executor would make the shutdown wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[Any]] = loop.create_future()
+
+    def tell(result: list[Any] | OSError) -> None:
+        if answer.done():
+            return
+        if isinstance(result, OSError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def look_up() -> None:
+        result: list[Any] | OSError
+        try:
+            result = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            result = error
+        except UnicodeError:
+            result = socket.gaierror(socket.EAI_NONAME, "not a host name")
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, result)
+
+    threading.Thread(target=look_up, name=f"resolve:{host}", daemon=True).start()
+    return await answer
+
+
+def _unreachable(where: str, host: str, error: OSError) -> SourceError:
+    if isinstance(error, socket.gaierror):
+        return SourceUnreachable(
+            f"the name {host} cannot be found",
+            "check its spelling, or use the camera's IP address",
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return SourceUnreachable(
+            f"{where} refuses connections",
+            "the camera may be starting, or its web server listens on another port",
+        )
+    return SourceUnreachable(
+        f"no way to {where}: {error.strerror or error}",
+        "check that the camera is on and in this network",
+    )
+
+
+def _tls_context(*, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        # Cameras outlive their ciphers.
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    return context

@@ -1,0 +1,64 @@
+"""Every answer cameras were seen to give yields all its images, however its bytes are cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mjrelay.errors import FramingError
+from mjrelay.formats import multipart
+from mjrelay.formats.http1 import ResponseReader
+from mjrelay.formats.jpeg import JpegFramer, Tally
+from tests.support.quirks import REPLIES, Reply
+
+CATALOGUE = pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)
+# Long enough for several images, short enough to be cut into single bytes.
+SHORT = [reply for reply in REPLIES if len(reply.wire) < 40_000]
+
+
+def images_of(pieces: list[bytes]) -> tuple[bytes, ...]:
+    """What the HTTP source makes of an answer, without its connection."""
+    tally = Tally()
+    reader = ResponseReader(tally)
+    framer: JpegFramer | None = None
+    images: list[bytes] = []
+    for piece in pieces:
+        for body in reader.feed(piece):
+            if framer is None:
+                assert reader.head
+                boundary = multipart.declared_boundary(reader.head.media_type)
+                framer = JpegFramer(boundary=boundary, tally=tally)
+            images += framer.feed(body)
+    if framer:
+        images += framer.finish(complete=reader.complete)
+    return tuple(images)
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+
+
+@CATALOGUE
+def test_whole_answer_yields_all_its_images(reply: Reply) -> None:
+    assert images_of([reply.wire]) == reply.images
+
+
+@CATALOGUE
+def test_byte_by_byte_the_images_are_the_same(reply: Reply) -> None:
+    assert images_of([reply.wire[i : i + 1] for i in range(len(reply.wire))]) == reply.images
+
+
+@given(reply=st.sampled_from(SHORT), cuts=st.lists(st.integers(0, 40_000), max_size=12))
+def test_any_chunking_yields_the_same_images(reply: Reply, cuts: list[int]) -> None:
+    assert images_of(split(reply.wire, cuts)) == reply.images
+
+
+@given(st.binary(max_size=4000), st.lists(st.integers(0, 4000), max_size=5))
+def test_arbitrary_bytes_give_images_or_a_framing_error(data: bytes, cuts: list[int]) -> None:
+    try:
+        images = images_of(split(data, cuts))
+    except FramingError:
+        return
+    for image in images:
+        assert image.startswith(b"\xff\xd8\xff")
+        assert image.endswith(b"\xff\xd9")

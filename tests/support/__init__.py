@@ -1,0 +1,1 @@
+"""What tests need to play a camera: sample pictures, odd answers, a scripted server."""

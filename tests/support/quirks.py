@@ -1,0 +1,670 @@
+"""What real cameras answer: a catalogue of HTTP replies, most of them wrong in some way.
+
+A reply's `evidence` names where it was seen: a thread of a public repository, a source file, or
+a measurement with aiohttp 3.14.5's client, of whose two parsers (C and Python) it says which
+refuse the reply.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .pictures import (
+    EOI,
+    picture,
+    progressive,
+    with_comment_traps,
+    with_fill_bytes,
+    with_restarts,
+    with_standard_tables,
+    with_thumbnail,
+    without_eoi,
+    without_tables,
+)
+
+BOUNDARY = "boundarydonotcross"
+MULTIPART = f"multipart/x-mixed-replace;boundary={BOUNDARY}"
+CLOSING = f"--{BOUNDARY}--\r\n".encode()
+
+IMAGES = (picture(1), progressive(2), with_restarts(3), with_comment_traps(4), with_fill_bytes(5))
+BASELINE = (picture(1), picture(2), picture(3))
+THUMBNAILED = (with_thumbnail(1), with_thumbnail(2), with_thumbnail(3))
+WITHOUT_TABLES = (without_tables(1), without_tables(2), without_tables(3))
+WITHOUT_EOI = (without_eoi(1), without_eoi(2), without_eoi(3))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """All a camera sends on one connection after the request, before it closes.
+
+    `images` is what must come out, in order, byte for byte; without any, the diagnosis must hold
+    `error` (in lower case). The bytes arrive in pieces of at most `reads`.
+    """
+
+    name: str
+    wire: bytes
+    images: tuple[bytes, ...] = IMAGES
+    error: str = ""
+    evidence: str = ""
+    reads: int = 65536
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the wire's bytes as they arrive."""
+        for at in range(0, len(self.wire), self.reads):
+            yield self.wire[at : at + self.reads]
+
+
+def answer(
+    body: bytes,
+    content_type: str | None = MULTIPART,
+    *headers: str,
+    status: str = "HTTP/1.0 200 OK",
+    eol: str = "\r\n",
+) -> bytes:
+    """Write an HTTP answer: status line, `Content-Type` unless None, headers, body."""
+    typed = [] if content_type is None else [f"Content-Type: {content_type}"]
+    lines = [status, *typed, *headers, "", ""]
+    return eol.join(lines).encode("latin-1") + body
+
+
+def multipart(
+    images: Sequence[bytes] = IMAGES,
+    boundary: str = BOUNDARY,
+    *,
+    delimiter: str | None = None,
+    part_type: str | None = "image/jpeg",
+    length: Callable[[bytes], int | str] | None = len,
+    extra: Sequence[str] = (),
+    eol: str = "\r\n",
+    between: str | None = None,
+    blank: str | None = None,
+    after: str | None = None,
+) -> bytes:
+    """Write a multipart body, without a closing boundary line, as it comes from a live camera.
+
+    Each part is its delimiter (`--boundary`), the part headers (`Content-Type: part_type`,
+    `Content-Length: length(image)`, `extra`; None omits one), all with `between` between them,
+    then `eol`, `blank`, the image, and what comes `after` it. `between`, `blank` and `after`
+    are `eol` unless given.
+    """
+    body = bytearray()
+    for image in images:
+        lines = [f"--{boundary}" if delimiter is None else delimiter]
+        if part_type is not None:
+            lines.append(f"Content-Type: {part_type}")
+        if length is not None:
+            lines.append(f"Content-Length: {length(image)}")
+        head = (eol if between is None else between).join([*lines, *extra])
+        head += eol + (eol if blank is None else blank)
+        body += head.encode() + image + (eol if after is None else after).encode()
+    return bytes(body)
+
+
+def chunked(body: bytes, size: int = 701) -> bytes:
+    """Apply HTTP's chunked coding, in chunks that respect neither parts nor pictures."""
+    chunks = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%X\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+
+
+def declared(parameter: str, kind: str = "multipart/x-mixed-replace") -> str:
+    """Write a multipart type with a parameter that need not be right."""
+    return f"{kind};{parameter}"
+
+
+def glued(images: Sequence[bytes]) -> list[bytes]:
+    """Put the first bytes of the next picture, up to inside its DQT, at the end of each."""
+    return [a + b[:30] for a, b in zip(images, [*images[1:], b""], strict=True)]
+
+
+def padded(images: Sequence[bytes], junk: bytes) -> list[bytes]:
+    """Put bytes of no meaning behind each picture."""
+    return [image + junk for image in images]
+
+
+HEALTHY_HEADERS = (
+    MULTIPART,
+    "Connection: close",
+    "Server: MJPG-Streamer/0.2",
+    "Cache-Control: no-store, no-cache, must-revalidate, pre-check=0, max-age=0",
+    "Pragma: no-cache",
+    "Expires: Mon, 3 Jan 2000 12:34:56 GMT",
+)
+"""The type and further headers of mjpg-streamer, as `answer` takes them."""
+
+HEALTHY = (
+    Reply(
+        "mjpg-streamer",
+        answer(multipart(extra=["X-Timestamp: 1700000000.123456"]), *HEALTHY_HEADERS),
+        evidence="mjpg-streamer plugins/output_http/httpd.c",
+    ),
+    Reply("HTTP/1.1 without a length", answer(multipart(), status="HTTP/1.1 200 OK")),
+    Reply("a closing boundary line", answer(multipart() + CLOSING)),
+    Reply(
+        "one snapshot",
+        answer(IMAGES[0], "image/jpeg", f"Content-Length: {len(IMAGES[0])}"),
+        IMAGES[:1],
+        evidence="AlexxIT/go2rtc#246",
+    ),
+)
+
+BOUNDARIES = (
+    Reply(
+        "boundary declared with its dashes",
+        answer(multipart(delimiter="--myboundary"), declared("boundary=--myboundary")),
+        evidence="legege/node-mjpeg-proxy#5, janakj/py-mjpeg#2, vvidic/mjpeg-proxy#16",
+    ),
+    Reply(
+        "boundary declared with its dashes, two more on the wire",
+        answer(multipart(boundary="--foo"), declared("boundary=--foo")),
+        evidence="what RFC 2046 makes of OpenCentauri/cc-fw-tools#108",
+    ),
+    Reply(
+        "boundary without dashes on the wire",
+        answer(multipart(delimiter="myboundary"), declared("boundary=myboundary")),
+        evidence="chromium multipart_image_resource_parser.cc, motioneye-project/motioneye#733",
+    ),
+    Reply(
+        "boundary in quotes",
+        answer(multipart(), declared(f'boundary="{BOUNDARY}"')),
+        evidence="legege/node-mjpeg-proxy#1 (AVTech), Motion netcam_http.c (Lumenera)",
+    ),
+    Reply(
+        "space before the boundary's equals sign",
+        answer(multipart(), declared(f" boundary ={BOUNDARY}")),
+        evidence="Motion-Project/motion#1187 (Panasonic WV-NP)",
+    ),
+    Reply(
+        "boundary of this request",
+        answer(multipart(boundary="5f3a9c01"), declared("boundary=5f3a9c01")),
+        evidence="vvidic/mjpeg-proxy#16",
+    ),
+    Reply(
+        "boundary of the next request",
+        answer(multipart(boundary="0b77e2d4"), declared("boundary=0b77e2d4")),
+        evidence="vvidic/mjpeg-proxy#16",
+    ),
+    Reply(
+        "another boundary than declared",
+        answer(multipart(boundary="frame"), declared("boundary=video")),
+        evidence="FFmpeg mpjpegdec.c, strict_mime_boundary",
+    ),
+    Reply(
+        "another boundary than declared, and no lengths",
+        answer(multipart(boundary="frame", length=None), declared("boundary=video")),
+        evidence="FFmpeg mpjpegdec.c, strict_mime_boundary",
+    ),
+    Reply(
+        "no boundary declared",
+        answer(multipart(), "multipart/x-mixed-replace"),
+        evidence="FFmpeg mpjpegdec.c, strict_mime_boundary",
+    ),
+    Reply(
+        "every boundary looks like the last",
+        answer(multipart(delimiter="--data-boundary--"), declared("boundary=data-boundary")),
+        evidence="AlexxIT/go2rtc#545 (Kasa)",
+    ),
+    Reply(
+        "every boundary looks like the last, as declared",
+        answer(multipart(delimiter="--data-boundary--"), declared("boundary=data-boundary--")),
+        evidence="AlexxIT/go2rtc#1006 (Kasa)",
+    ),
+    Reply(
+        "first boundary missing",
+        answer(multipart().removeprefix(f"--{BOUNDARY}\r\n".encode())),
+        evidence="arendst/Tasmota#12376, espressif/esp32-camera#120, ZoneMinder/zoneminder#3602",
+    ),
+    Reply(
+        "boundary doubled",
+        answer(
+            multipart(delimiter="--ThisString\n--ThisString", eol="\n"),
+            declared("boundary=ThisString"),
+        ),
+        evidence="AlexxIT/go2rtc#1258 (Foscam G2)",
+    ),
+    Reply(
+        "boundary and first part header on one line",
+        answer(
+            multipart(delimiter="--jpgboundaryContent-type: image/jpeg", part_type=None),
+            declared("boundary=--jpgboundary"),
+        ),
+        evidence="roflcoopter/viseron#355",
+    ),
+)
+
+PARTS = (
+    Reply(
+        "empty line before the first boundary",
+        answer(b"\r\n" + multipart()),
+        evidence="RFC 2046 5.1.1",
+    ),
+    Reply(
+        "no line end before a boundary",
+        answer(multipart(after="")),
+        evidence="FFmpeg mpjpegdec.c",
+    ),
+    Reply(
+        "no line end before a boundary, and no lengths",
+        answer(multipart(after="", length=None)),
+        evidence="FFmpeg mpjpegdec.c",
+    ),
+    Reply(
+        "too many line ends before a boundary",
+        answer(multipart(after="\r\n\r\n\r\n")),
+        evidence="FFmpeg mpjpegdec.c",
+    ),
+    Reply(
+        "too many line ends before a picture",
+        answer(multipart(blank="\r\n\r\n")),
+        evidence="chromium multipart_image_resource_parser.cc",
+    ),
+    Reply(
+        "no empty line before a picture",
+        answer(multipart(blank="")),
+        evidence="chromium multipart_image_resource_parser.cc",
+    ),
+    Reply(
+        "LF only in the parts",
+        answer(multipart(eol="\n")),
+        evidence="wpilibsuite/allwpilib HttpCameraImpl.cpp (LabVIEW)",
+    ),
+    Reply(
+        "no part headers",
+        answer(multipart(part_type=None, length=None)),
+        evidence="bluecherrydvr/bluecherry-apps#139",
+    ),
+    Reply(
+        "no part headers, and no empty line for them",
+        answer(multipart(part_type=None, length=None, blank="")),
+        evidence="bluecherrydvr/bluecherry-apps#139",
+    ),
+    Reply(
+        "part headers on the boundary's line",
+        answer(multipart(between=" ")),
+        evidence="bluecherrydvr/bluecherry-apps#139",
+    ),
+    Reply(
+        "part headers of D-Link",
+        answer(multipart(extra=["X-Status: 0", "X-Tags:", "X-Flags: 0"])),
+        evidence="defvol/Paparazzo.js#11",
+    ),
+    Reply(
+        "part headers of Kasa",
+        answer(
+            multipart(extra=["X-UtcTime:1690526144", "X-Timestamp: 295528.317000", "X-Audio: 1"]),
+        ),
+        evidence="AlexxIT/go2rtc#545",
+    ),
+    Reply(
+        "headers in pieces",
+        answer(multipart()),
+        evidence="defvol/Paparazzo.js#11",
+        reads=7,
+    ),
+    Reply("a byte at a time", answer(multipart()), reads=1),
+    Reply(
+        "no part lengths",
+        answer(multipart(length=None)),
+        evidence="AlexxIT/go2rtc#1833 (Mobotix), sarxos/webcam-capture#705, sipeed/NanoKVM#632",
+    ),
+    Reply(
+        "part length too small",
+        answer(multipart(length=lambda image: len(image) // 2)),
+        evidence="sarxos/webcam-capture#441, niqdev/ipcam-view#38 (D-Link DCS-930)",
+    ),
+    Reply(
+        "part length too large",
+        answer(multipart(length=lambda image: len(image) + 1000)),
+        evidence="sarxos/webcam-capture#441, niqdev/ipcam-view#38 (D-Link DCS-930)",
+    ),
+    Reply(
+        "part length 0",
+        answer(multipart(length=lambda _: 0)),
+        evidence="sarxos/webcam-capture#441",
+    ),
+    Reply(
+        "part length -1",
+        answer(multipart(length=lambda _: -1)),
+        evidence="AlexxIT/WebRTC#880, mylisabox/flutter_mjpeg#41 (Netcam Studio)",
+    ),
+    Reply(
+        "part length not a number",
+        answer(multipart(length=lambda _: "${frameData.length}")),
+        evidence="caseymcj/raspberrypi_node_camera_web_streamer#5",
+    ),
+    Reply(
+        "part length after many spaces",
+        answer(multipart(length=lambda image: f"{len(image):9d}")),
+        evidence="Motion webu_stream.cpp",
+    ),
+    Reply(
+        "part type with a parameter",
+        answer(multipart(part_type="image/jpeg;size=1234")),
+        evidence="ZoneMinder/zoneminder#692 (Trendnet)",
+    ),
+    Reply(
+        "part type image/jpg",
+        answer(multipart(part_type="image/jpg")),
+        evidence="caseymcj/raspberrypi_node_camera_web_streamer#5",
+    ),
+    Reply("part type video/x-jpeg", answer(multipart(part_type="video/x-jpeg"))),
+    Reply("part type text/html", answer(multipart(part_type="text/html"))),
+    Reply("no part type", answer(multipart(part_type=None))),
+)
+
+PICTURES = (
+    Reply(
+        "pictures without multipart",
+        answer(b"".join(IMAGES), "video/x-motion-jpeg"),
+        evidence="AlexxIT/go2rtc pkg/magic/mjpeg",
+    ),
+    Reply(
+        "pictures without multipart or type",
+        answer(b"".join(IMAGES), "application/octet-stream"),
+        evidence="AlexxIT/go2rtc pkg/magic/mjpeg",
+    ),
+    Reply(
+        "thumbnails",
+        answer(multipart(THUMBNAILED)),
+        BASELINE,
+        evidence="kevinGodell/pipe2jpeg#1, AndreRenaud/PDFGen#114",
+    ),
+    Reply(
+        "thumbnails, and no lengths",
+        answer(multipart(THUMBNAILED, length=None)),
+        BASELINE,
+        evidence="kevinGodell/pipe2jpeg#1, AndreRenaud/PDFGen#114",
+    ),
+    Reply(
+        "markers in comments",
+        answer(multipart([*map(with_comment_traps, range(3))], length=None)),
+        tuple(map(with_comment_traps, range(3))),
+        evidence="ruffle-rs/ruffle#8820",
+    ),
+    Reply(
+        "zeros after EOI",
+        answer(multipart(padded(IMAGES, bytes(64)))),
+        evidence="pikvm/ustreamer src/libs/capture.c",
+    ),
+    Reply(
+        "FF after EOI",
+        answer(multipart(padded(IMAGES, b"\xff" * 64))),
+        evidence="openMVG/openMVG#303",
+    ),
+    Reply(
+        "D9 00 after EOI",
+        answer(multipart(padded(IMAGES, b"\xd9\0"))),
+        evidence="pikvm/ustreamer src/libs/capture.c",
+    ),
+    Reply(
+        "EOI twice",
+        answer(multipart(padded(IMAGES, EOI))),
+        evidence="intel/libyami#832",
+    ),
+    Reply(
+        "zeros after EOI, and no lengths",
+        answer(multipart(padded(IMAGES, bytes(64)), length=None)),
+        evidence="pikvm/ustreamer src/libs/capture.c",
+    ),
+    Reply(
+        "no EOI",
+        answer(multipart(WITHOUT_EOI) + CLOSING),
+        BASELINE,
+        evidence="mjpg-streamer#47, sarxos/webcam-capture#269",
+    ),
+    Reply(
+        "no EOI, and no lengths",
+        answer(multipart(WITHOUT_EOI, length=None) + CLOSING),
+        BASELINE,
+        evidence="mjpg-streamer#47, sarxos/webcam-capture#269",
+    ),
+    Reply(
+        "no EOI before the next picture",
+        answer(b"".join([*WITHOUT_EOI[:2], BASELINE[2]]), "video/x-motion-jpeg"),
+        BASELINE,
+        evidence="mjpg-streamer#47",
+    ),
+    Reply(
+        "fill bytes before markers",
+        answer(multipart([*map(with_fill_bytes, range(3))], length=None)),
+        tuple(map(with_fill_bytes, range(3))),
+        evidence="LibrePDF/OpenPDF#1247, image-rs/jpeg-decoder#147",
+    ),
+    Reply(
+        "no Huffman tables",
+        answer(multipart(WITHOUT_TABLES)),
+        tuple(map(with_standard_tables, WITHOUT_TABLES)),
+        evidence="etemesi254/zune-image#136, AlexxIT/go2rtc#2439, gen2brain/cam2ip#20",
+    ),
+    Reply(
+        "the next picture's first bytes at the end",
+        answer(multipart(glued(IMAGES))),
+        evidence="mm5agm/Yaesu_Web_Control#132",
+    ),
+)
+
+HEADERS = (
+    Reply(
+        "a bare date among the headers",
+        answer(multipart(), MULTIPART, "Tue, 12 Jun 2012 01:56:34 GMT"),
+        evidence="home-assistant/core#14960 (GoAhead); aiohttp: both refuse",
+    ),
+    Reply(
+        "a header without a colon",
+        answer(multipart(), MULTIPART, "Cache-Control no-cache"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "Expires with placeholders",
+        answer(multipart(), MULTIPART, "Expires: Thu, %d %d %d %d:%d:%d GMT", "Pragma:", "%s"),
+        evidence="OpenCentauri/cc-fw-tools#108, danielcherubini/elegoo-homeassistant#196",
+    ),
+    Reply(
+        "a space before the colon",
+        answer(multipart(), None, f"Content-Type : {MULTIPART}"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "a header of 9000 bytes",
+        answer(multipart(), MULTIPART, "Set-Cookie: " + "x" * 9000),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "NUL in a header",
+        answer(multipart(), MULTIPART, "Server: cam\0era"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "an empty header name",
+        answer(multipart(), MULTIPART, ": no-cache"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "Latin-1 in a header",
+        answer(multipart(), MULTIPART, "Server: Caméra d'entrée"),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "a folded header",
+        answer(multipart(), declared(f"\r\n boundary={BOUNDARY}")),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "the whole type in quotes",
+        answer(multipart(), f'"{MULTIPART}"'),
+        evidence="ZoneMinder/zoneminder#1743 (Edimax)",
+    ),
+    Reply(
+        "multipart/mixed",
+        answer(multipart(), declared(f"boundary={BOUNDARY}", "multipart/mixed")),
+        evidence="ZoneMinder/zoneminder#481 (Airlink101)",
+    ),
+    Reply("text/html by mistake", answer(multipart(), "text/html")),
+    Reply("no type", answer(multipart(), None), evidence="aiohttp: both accept"),
+    Reply(
+        "two types",
+        answer(multipart(), "text/html", f"Content-Type: {MULTIPART}"),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "extra empty lines after the headers",
+        answer(b"\r\n\r\n" + multipart()),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "no empty line after the headers",
+        answer(multipart()).replace(b"\r\n\r\n", b"\r\n", 1),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply("LF only", answer(multipart(eol="\n"), eol="\n"), evidence="aiohttp: both accept"),
+    Reply(
+        "CR CR LF line ends",
+        answer(multipart(), eol="\r\r\n"),
+        evidence="aiohttp: C refuses",
+    ),
+)
+
+STATUS_LINES = (
+    Reply("no status line or headers", multipart(), evidence="aiohttp: both refuse HTTP/0.9"),
+    Reply(
+        "no status line, headers or multipart",
+        b"".join(IMAGES),
+        evidence="aiohttp: both refuse HTTP/0.9",
+    ),
+    Reply(
+        "no status line before the headers",
+        answer(multipart()).removeprefix(b"HTTP/1.0 200 OK\r\n"),
+        evidence="niqdev/ipcam-view#26 (D-Link)",
+    ),
+    Reply(
+        "an empty line before the status line",
+        b"\r\n" + answer(multipart()),
+        evidence="niqdev/ipcam-view#26 (D-Link); aiohttp: Python refuses",
+    ),
+    Reply("ICY", answer(multipart(), status="ICY 200 OK"), evidence="aiohttp: both refuse"),
+    Reply(
+        "HTTP in lower case",
+        answer(multipart(), status="http/1.1 200 OK"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "two spaces in the status line",
+        answer(multipart(), status="HTTP/1.1  200 OK"),
+        evidence="aiohttp: C refuses",
+    ),
+    Reply(
+        "no reason phrase",
+        answer(multipart(), status="HTTP/1.1 200"),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "100 Continue first",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + answer(multipart(), status="HTTP/1.1 200 OK"),
+        evidence="RFC 9110 15.2",
+    ),
+)
+
+LENGTHS = (
+    Reply(
+        "length 9999999",
+        answer(multipart(), MULTIPART, "Content-Length: 9999999"),
+        evidence="mjpg-streamer httpd.c, send_stream_wxp; aiohttp: both accept",
+    ),
+    Reply(
+        "length -1",
+        answer(multipart(), MULTIPART, "Content-Length: -1"),
+        evidence="AlexxIT/go2rtc#1006 (Kasa); aiohttp: both refuse",
+    ),
+    Reply(
+        "length 0",
+        answer(multipart(), MULTIPART, "Content-Length: 0"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "two lengths",
+        answer(multipart(), MULTIPART, "Content-Length: 0", "Content-Length: 9999999"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "chunked",
+        answer(
+            chunked(multipart()),
+            MULTIPART,
+            "Transfer-Encoding: chunked",
+            status="HTTP/1.1 200 OK",
+        ),
+        evidence="motioneye-project/motioneye#3266, espressif/esp32-camera#146",
+    ),
+    Reply(
+        "chunked, with a length",
+        answer(
+            chunked(multipart()),
+            MULTIPART,
+            "Content-Length: 9999999",
+            "Transfer-Encoding: chunked",
+            status="HTTP/1.1 200 OK",
+        ),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "says chunked, is not",
+        answer(
+            multipart(),
+            MULTIPART,
+            "Transfer-Encoding: chunked",
+            status="HTTP/1.1 200 OK",
+        ),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "says gzip, is not",
+        answer(multipart(), MULTIPART, "Content-Encoding: gzip"),
+        evidence="aiohttp: both refuse",
+    ),
+    Reply(
+        "gzip",
+        answer(gzip.compress(multipart(), mtime=0), MULTIPART, "Content-Encoding: gzip"),
+        evidence="aiohttp: both accept",
+    ),
+    Reply(
+        "deflate",
+        answer(zlib.compress(multipart()), MULTIPART, "Content-Encoding: deflate"),
+        evidence="RFC 9110 8.4.1.2",
+    ),
+)
+
+REPLIES = HEALTHY + BOUNDARIES + PARTS + PICTURES + HEADERS + STATUS_LINES + LENGTHS
+"""Every reply that carries images; the first is a healthy camera's."""
+
+HTML = b"<!DOCTYPE html>\n<html><head><title>Camera</title></head><body>Log in</body></html>\n"
+NAL_UNITS = (b"\0\0\0\1\x67\x42\0\x1f", b"\0\0\0\1\x68\xce\x38\x80", b"\0\0\0\1\x65\x88\x84\0")
+
+REFUSALS = (
+    Reply(
+        "H.264 parts",
+        answer(
+            multipart(NAL_UNITS, delimiter="--data-boundary--", part_type="video/x-h264"),
+            declared("boundary=data-boundary--"),
+        ),
+        (),
+        error="h.264",
+        evidence="AlexxIT/go2rtc#545 (Kasa)",
+    ),
+    Reply("an HTML page", answer(HTML, "text/html"), (), error="html"),
+    Reply("JSON", answer(b'{"error": "busy"}', "application/json"), (), error="json"),
+    Reply("404", answer(HTML, "text/html", status="HTTP/1.0 404 Not Found"), (), error="404"),
+    Reply(
+        "500",
+        answer(b"no frame\n", "text/plain", status="HTTP/1.0 500 Internal Server Error"),
+        (),
+        error="500",
+    ),
+    Reply("nothing at all", b"", (), error="closed"),
+    Reply(
+        "headers without end",
+        answer(b"", MULTIPART, *["X-Filler: " + "x" * 90] * 800).removesuffix(b"\r\n"),
+        (),
+        error="header",
+    ),
+)
+"""Replies that carry no images."""
