@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections import Counter
@@ -11,9 +12,8 @@ from typing import Literal
 import structlog
 
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SourceError, SourceStalled
-from mjrelay.fanout import Fanout
-from mjrelay.formats import jpeg
+from mjrelay.errors import SourceError, SourceStalled, SourceUnreachable
+from mjrelay.fanout import OFFLINE_AFTER, Fanout
 from mjrelay.frames import Frame
 from mjrelay.recovery.backoff import Backoff
 from mjrelay.ring import FrameRing
@@ -21,12 +21,8 @@ from mjrelay.sources import Source
 
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
 
+# Of the offline picture, before a camera has shown its own size.
 _USUAL_SIZE = (640, 480)
-_TITLES: dict[State, str] = {
-    "starting": "connecting",
-    "recovering": "no picture",
-    "absent": "not found",
-}
 
 log = structlog.get_logger()
 
@@ -36,13 +32,15 @@ class Camera:
 
     Attributes:
         name: As configured.
-        state: See docs/reference/http.md; changed only by `run`.
+        state: What it is doing; docs/reference/http.md explains each state.
         reason: What happened, while something is wrong.
         hint: What a person can do about it.
         since: Unix time of the latest change of state.
         ring: The newest frames.
         fanout: What viewers are shown.
-        opens, failures, stalls: Counts over the camera's life; failures by kind.
+        published: Frames published over the camera's life; so are the following counts.
+        opens: How often the source was opened.
+        failures: How often it failed, by kind.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
@@ -58,19 +56,20 @@ class Camera:
         self.published = 0
         self.opens = 0
         self.failures: Counter[str] = Counter()
-        self.stalls = 0
         self._backoff = Backoff(
-            first=config.redial_delay,
-            most=config.retry_max,
-            jitter=random.random,
+            first=config.redial_delay, most=config.retry_max, jitter=random.random
         )
+        # A camera polled every ten seconds has not stalled after five.
+        self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
         self._retry_at: float | None = None
-        self._viewers = 0
-        self._left_at = 0.0
-        self._watched = asyncio.Event()
         self._wake = asyncio.Event()
+        self._viewers = 0
+        self._watched = asyncio.Event()
+        self._left_at = -math.inf
         self._first_frame_at: float | None = None
+        self._last_image = b""
         self._changed_at = 0.0
+        self._drawn: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Stream, and recover, until cancelled."""
@@ -83,12 +82,12 @@ class Camera:
                 self._enter("stopped")
 
     def wake(self) -> None:
-        """Cut a wait for the next attempt short: something has changed."""
+        """Cut the wait for the next attempt short: something has changed."""
         self._wake.set()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """While entered, somebody is watching: an idle camera opens."""
+        """Somebody is watching while this is entered: a camera on demand opens."""
         self._viewers += 1
         self._watched.set()
         try:
@@ -99,22 +98,49 @@ class Camera:
                 self._watched.clear()
                 self._left_at = time.monotonic()
 
+    async def welcome(self) -> None:
+        """See to it that a new viewer sees a frame, or soon why there is none."""
+        if self.state in ("streaming", "frozen"):
+            return
+        try:
+            async with asyncio.timeout(OFFLINE_AFTER):
+                await self.ring.newer_than(self.published)
+        except TimeoutError:
+            await self._draw_offline()
+
     @property
     def retry_in(self) -> float | None:
         """Seconds until the next attempt, while waiting for it."""
         return None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether frames are coming and differ from each other."""
+    def frame_age(self) -> float | None:
+        """Seconds since the newest frame, or None before the first."""
         newest = self.ring.newest
-        return (
-            self.state == "streaming"
-            and newest is not None
-            and time.monotonic() - newest.monotonic <= self._patience
-        )
+        return None if newest is None else time.monotonic() - newest.monotonic
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether frames are coming, and differ from each other."""
+        age = self.frame_age
+        return self.state == "streaming" and age is not None and age <= self._silence_allowed
 
     # One life of the source
+
+    async def _until_wanted(self) -> None:
+        """On demand: stay idle until somebody watches."""
+        if self._unwanted():
+            self._enter("idle")
+            self.ring.clear()
+            self.fanout.clear()
+            await self._watched.wait()
+
+    def _unwanted(self) -> bool:
+        return (
+            self.config.mode == "demand"
+            and not self._viewers
+            and time.monotonic() - self._left_at >= self.config.linger
+        )
 
     async def _stream(self) -> float:
         """Open the source and publish its frames until it fails or nobody watches.
@@ -126,18 +152,27 @@ class Camera:
         self._first_frame_at = None
         if self.state not in ("recovering", "absent"):
             self._enter("starting")
-            self._show_offline_later()
         try:
             await self._pump()
         except SourceError as error:
-            return await self._failed(error)
+            delay = self._backoff.failed(error, streamed_for=self._streamed_for())
+            self.failures[error.kind] += 1
+            state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
+            self._go_offline(state, error.reason, error.hint)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
             log.exception("camera.crashed")
+            delay = self.config.retry_max
             self.failures["crashed"] += 1
-            await self._go_offline("recovering", "mjrelay met a fault of its own", "see the log")
-            return self.config.retry_max
-        return 0.0
+            self._go_offline(
+                "recovering", "mjrelay met a fault of its own", "please report what the log says"
+            )
+        else:
+            return 0.0
+        self._retry_at = time.monotonic() + delay
+        if self._viewers:
+            await self._draw_offline()
+        return delay
 
     async def _pump(self) -> None:
         """Publish the source's frames; return when nobody watches a camera on demand.
@@ -146,13 +181,12 @@ class Camera:
             SourceError: The source failed, or stalled.
         """
         loop = asyncio.get_running_loop()
-        self.opens += 1
         async with self.source.open() as images:
-            first = self.config.first_frame_timeout
+            self.opens += 1
             try:
-                async with asyncio.timeout(first) as watchdog:
+                async with asyncio.timeout(self.config.first_frame_timeout) as watchdog:
                     async for image in images:
-                        watchdog.reschedule(loop.time() + self._patience)
+                        watchdog.reschedule(loop.time() + self._silence_allowed)
                         self._publish(image)
                         if self._unwanted():
                             return
@@ -161,17 +195,102 @@ class Camera:
 
     def _publish(self, image: bytes) -> None:
         now = time.monotonic()
-        newest = self.ring.newest
         self.published += 1
         frame = Frame.of(image, seq=self.published, captured_at=time.time(), monotonic=now)
-        if newest is None or newest.image != frame.image:
-            self._changed_at = now
         self.ring.publish(frame)
         self.fanout.show(frame)
         if self._first_frame_at is None:
-            self._first_frame_at = now
+            self._first_frame_at = self._changed_at = now
+            self._enter("streaming")
+        if self.config.frozen_after:
+            self._notice_frozen(image, now)
+
+    def _notice_frozen(self, image: bytes, now: float) -> None:
+        """Tell a picture that no longer changes: a live sensor's noise never repeats itself."""
+        if image != self._last_image:
+            self._last_image = image
             self._changed_at = now
-            self._online()
-        frozen_after = self.config.frozen_after
-        if frozen_after and (now - self._changed_at >= frozen_after) != (self.state == "frozen"):
-            self._enter("streaming" if self.state == "frozen" else "frozen")
+            self._enter("streaming")
+        elif now - self._changed_at >= self.config.frozen_after:
+            self._enter(
+                "frozen",
+                f"the picture has not changed for {now - self._changed_at:.0f} s",
+                "restart the camera if it should show movement",
+            )
+
+    def _stalled(self) -> SourceStalled:
+        if self._first_frame_at is None:
+            return SourceStalled(
+                f"the camera sent no picture for {self.config.first_frame_timeout:g} s after "
+                "it was opened",
+                "its only connection may be taken: close other viewers, or restart the camera",
+            )
+        return SourceStalled(
+            f"the camera went silent: no picture for {self._silence_allowed:g} s",
+            "it may be overloaded or out of reach; restart it if this lasts",
+        )
+
+    def _streamed_for(self) -> float:
+        return time.monotonic() - self._first_frame_at if self._first_frame_at else 0.0
+
+    async def _wait(self, delay: float) -> None:
+        """Wait for the next attempt, or to be woken."""
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._retry_at = None
+
+    # What people see of it
+
+    def _enter(self, state: State, reason: str | None = None, hint: str | None = None) -> None:
+        """Change the state; the log has each transition once, and repetitions at debug."""
+        if (state, reason, hint) == (self.state, self.reason, self.hint):
+            return
+        was_down, is_down = self._is_down(), state in ("recovering", "absent", "frozen")
+        lasted = round(time.time() - self.since, 1)
+        if state != self.state:
+            self.since = time.time()
+        self.state, self.reason, self.hint = state, reason, hint
+        event = f"camera.{state}"
+        if is_down:
+            (log.info if was_down else log.warning)(event, reason=reason, hint=hint)
+        elif was_down and state == "streaming":
+            log.info(event, source=self.source.label, was_down=lasted)
+        else:
+            log.info(event, source=self.source.label)
+
+    def _is_down(self) -> bool:
+        return self.state in ("recovering", "absent", "frozen")
+
+    def _go_offline(self, state: State, reason: str, hint: str | None) -> None:
+        log.debug("source.failed", reason=reason, hint=hint)
+        self._enter(state, reason, hint)
+
+    async def _draw_offline(self) -> None:
+        """Draw why there is no frame, once for each reason."""
+        if not self.config.placeholder or self.state in ("streaming", "frozen", "stopped"):
+            return
+        wanted = (self.state, self.reason or "", self.hint or "")
+        if wanted == self._drawn and self.fanout.is_offline:
+            return
+        from mjrelay import pictures  # noqa: PLC0415 - Pillow, only for who needs it
+
+        newest = self.ring.newest
+        now = time.time()
+        image = await asyncio.to_thread(
+            pictures.offline_picture,
+            (newest and newest.dimensions) or _USUAL_SIZE,
+            camera=self.name,
+            title=self.state,
+            reason=self.reason or "waiting for the first picture",
+            hint=self.hint or "",
+            since=time.strftime("since %Y-%m-%d %H:%M:%S", time.localtime(self.since)),
+        )
+        if wanted == (self.state, self.reason or "", self.hint or ""):
+            self._drawn = wanted
+            self.fanout.go_offline(
+                Frame.of(image, seq=0, captured_at=now, monotonic=time.monotonic())
+            )

@@ -238,11 +238,11 @@ def check(config: Config) -> Iterator[Fault]:
         if identity and (owner := owners.setdefault(identity, name)) != name:
             yield (
                 f"{path}.source",
-                f"{camera.source.label} is already the source of camera {owner}; "
-                "a camera has one connection, so give it one name and watch that twice",
+                (
+                    f"{camera.source.label} is already the source of camera {owner}; "
+                    "give it one name and watch that twice: it takes one connection"
+                ),
             )
-        if camera.mode == "always" and "linger" in _changed(camera):
-            yield f"{path}.linger", 'has a meaning only with mode = "demand"'
     for name in config.server.camera_listen:
         if name not in config.cameras:
             known = ", ".join(config.cameras) or "none"
@@ -280,15 +280,10 @@ def _toml(value: Any) -> Any:
             return value.label
 
 
-def _changed(camera: CameraConfig) -> set[str]:
-    """The options that differ from their defaults."""
-    return {f.name for f in fields(camera) if getattr(camera, f.name) != f.default}
-
-
 def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
     """Turn TOML's tables into ours. What is wrong becomes a fault and keeps its default."""
-    for key in tables.keys() - {"server", "camera"}:
-        faults.append((key, _unknown(key, ["server", "camera"])))
+    known = ["server", "camera"]
+    faults += [(key, _unknown(key, known)) for key in tables if key not in known]
     server = _fill(ServerConfig, tables.get("server", {}), "server", faults)
     cameras = tables.get("camera", {})
     if not isinstance(cameras, dict):
@@ -374,6 +369,11 @@ def _place(path: Path, text: str, where: str) -> str:
     if not line:
         return f"{path}: {where}"
     return f"{path}:{text.count(chr(10), 0, line.end()) + 1}: {where}"
+
+
+def with_listen(config: Config, listen: tuple[ListenAddress, ...]) -> Config:
+    """The same configuration, listening elsewhere."""
+    return replace(config, server=replace(config.server, listen=listen))
 
 
 def config_of(sources: Mapping[str, Address], listen: tuple[ListenAddress, ...]) -> Config:

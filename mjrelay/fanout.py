@@ -61,14 +61,19 @@ class Fanout:
         """What there is to see now: the newest frame, the offline picture, or nothing yet."""
         if self._offline:
             now = asyncio.get_running_loop().time()
-            if self._newest is None or now - self._shown_at >= OFFLINE_AFTER:
+            if now - self._shown_at >= OFFLINE_AFTER:
                 return self._offline
         return self._newest
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether an offline picture is waiting to be shown, or shown."""
+        return self._offline is not None
 
     def go_offline(self, picture: Frame) -> None:
         """Show this picture in place of the newest frame, until there is a newer one."""
         self._offline = picture
-        if self._newest is None:
+        if self.current() is picture:
             self._repeat()
 
     def clear(self) -> None:

@@ -6,9 +6,8 @@ docs/explanation/framing.md lists them. What was forgiven is counted in the `Tal
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from mjrelay.errors import FramingError
 from mjrelay.formats.jpeg import SOI, Tally
@@ -109,13 +108,14 @@ class ResponseReader:
                 return
             data = bytes(self._pending)
             self._pending.clear()
-        for piece in self._chunks.feed(data) if self._chunks else (data,):
+        chunks = self._chunks
+        for piece in chunks.feed(data) if chunks else (data,):
             self._received += len(piece)
             if self._inflater:
                 yield from self._inflater.feed(piece)
             elif piece:
                 yield piece
-        self.ended = self._chunks is not None and self._chunks.ended
+        self.ended = chunks is not None and chunks.ended
 
     def _read_head(self) -> bool:
         """Read whole lines up to the body. False: more bytes are needed."""
@@ -223,39 +223,36 @@ class _Inflater:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._start = b""
-        self._raw = False
-        self._inflate: Any = None  # zlib's decompressor has no public name
+        self._decode: Callable[[bytes], Iterator[bytes]] | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        if self._raw:
-            yield data
-            return
-        if self._inflate is None:
+        if self._decode is None:
             data = self._start + data
             if len(data) < 2:  # noqa: PLR2004 - both magic numbers have two bytes
                 self._start = data
                 return
-            self._choose(data)
-        yield from (data,) if self._raw else self._pieces(data)
+            self._decode = self._choose(data)
+        yield from self._decode(data)
 
-    def _choose(self, data: bytes) -> None:
+    def _choose(self, data: bytes) -> Callable[[bytes], Iterator[bytes]]:
         """Tell gzip, zlib, bare deflate and no compression apart by the first bytes."""
-        first, second = data[0], data[1]
         if data.startswith((*_BODY_STARTS, b"\r", b"\n")):
-            self._raw = True
             self._tally.tolerated["compressed in name only"] += 1
-            return
+            return lambda data: iter((data,))
+        self._tally.tolerated["compressed though not asked for"] += 1
+        first, second = data[0], data[1]
         zlib_header = first & 0x0F == zlib.DEFLATED and (first << 8 | second) % 31 == 0
         known = zlib_header or data.startswith(b"\x1f\x8b")
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32 if known else -zlib.MAX_WBITS)
-        self._tally.tolerated["compressed though not asked for"] += 1
+        wbits = zlib.MAX_WBITS | 32 if known else -zlib.MAX_WBITS
+        inflater = zlib.decompressobj(wbits)
 
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
-        try:
-            while data:
-                piece = self._inflate.decompress(data, _MAX_PIECE)
-                if piece:
-                    yield piece
-                data = self._inflate.unconsumed_tail
-        except zlib.error as error:
-            raise FramingError(f"the compressed body is broken: {error}") from error
+        def inflate(data: bytes) -> Iterator[bytes]:
+            try:
+                while data:
+                    if piece := inflater.decompress(data, _MAX_PIECE):
+                        yield piece
+                    data = inflater.unconsumed_tail
+            except zlib.error as error:
+                raise FramingError(f"the compressed body is broken: {error}") from error
+
+        return inflate

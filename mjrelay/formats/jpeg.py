@@ -187,9 +187,9 @@ class JpegFramer:
             self._boundary = boundary
             self._searched = 0
         if not self._gap_counted:
-            foreign = multipart.content_types(gap)[:-1]
-            self.tally.dropped["not_jpeg"] += len(foreign)
-            self._note_foreign(foreign)
+            if foreign := multipart.content_types(gap)[:-1]:
+                self.tally.dropped["not_jpeg"] += len(foreign)
+                self._note_foreign(foreign)
             if gap.startswith(_PADDING):
                 self.tally.tolerated["padding after the image"] += 1
         self._gap_counted = False
@@ -200,7 +200,7 @@ class JpegFramer:
 
     # Through an image
 
-    def _go_on(self) -> bytes | None:
+    def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911 - one branch for each kind of marker
         """Walk on through the image at the start of the buffer.
 
         Returns:

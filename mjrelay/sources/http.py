@@ -317,7 +317,7 @@ class _Body:
             if name in declared:
                 return SourceRefused(
                     f"the camera sends {codec} video, not JPEG pictures",
-                    "choose its MJPEG address, or let ffmpeg convert: exec:ffmpeg -i URL -f mjpeg -",
+                    "choose its MJPEG address, or convert: exec:ffmpeg -i URL -f mjpeg -",
                 )
         if not self.head.is_multipart:
             start = bytes(self._start).lstrip()

@@ -1,0 +1,52 @@
+# The developer's manual. `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LISTEN ?= 127.0.0.1:8080
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test e2e soak lint format types dist setup clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the virtual environment
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv is needed: sudo apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(READY)  ## serve a moving test card on 127.0.0.1:8080
+	$(BIN)/mjrelay run --listen $(LISTEN) testcard:
+
+test: $(READY)  ## run the tests (3 minutes at most)
+	$(BIN)/python -m pytest -q
+
+e2e: $(READY)  ## run the tests with ffmpeg, curl and Chromium
+	$(BIN)/python -m pytest -q -m e2e tests/e2e
+
+soak: $(READY)  ## five minutes with 50 clients and a camera that misbehaves
+	$(BIN)/python -m tests.soak --seconds 300 --clients 50
+
+lint: $(READY)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+dist: $(READY)  ## build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove everything made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,225 @@
+"""The commands: run, check, probe."""
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mjrelay import __version__
+from mjrelay.address import Address, parse_address, redact
+from mjrelay.config import (
+    Config,
+    ListenAddress,
+    config_of,
+    dump,
+    find_config,
+    load_config,
+    with_listen,
+)
+from mjrelay.errors import ConfigError, ListenError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+_NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
+_NOTHING_TO_DO = """\
+There is nothing to relay yet. Try a moving test picture:
+
+    mjrelay run testcard:
+
+or your camera:
+
+    mjrelay run http://PRINTER:8080/?action=stream
+
+or write a configuration to ./mjrelay.toml or /etc/mjrelay/mjrelay.toml.
+"""
+_SOURCES = """\
+SOURCE is one of:
+  http://HOST:PORT/PATH, https://…   a camera; http://USER:PASSWORD@HOST/… logs in
+  testcard:                          a moving picture; testcard:?size=1280x720&fps=30
+  exec:COMMAND ARG…                  a program that writes MJPEG to its standard output
+Quote a SOURCE that holds & or spaces.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    try:
+        sys.exit(_run(_parser().parse_args(arguments)))
+    except ConfigError as error:
+        sys.exit(_complain(*error.faults, status=USAGE))
+    except ListenError as error:
+        sys.exit(_complain(str(error), status=FAILED))
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mjrelay",
+        description="One camera connection in, any number of MJPEG viewers out.",
+    )
+    parser.add_argument("--version", action="version", version=f"mjrelay {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", "serve cameras until SIGTERM or SIGINT", epilog=_SOURCES)
+    run.add_argument("-c", "--config", type=Path, metavar="FILE", help="a TOML configuration")
+    run.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDR",
+        help="HOST:PORT, [IPV6]:PORT or unix:/PATH instead of the configured ones; repeatable",
+    )
+    run.add_argument("-v", "--verbose", action="store_true", help="log every retry as well")
+    run.add_argument("sources", nargs="*", metavar="[NAME=]SOURCE")
+
+    checking = _command(commands, "check", "print every fault of a configuration")
+    checking.add_argument("-c", "--config", type=Path, metavar="FILE", help="a TOML configuration")
+    checking.add_argument(
+        "--dump", action="store_true", help="print the effective configuration, without secrets"
+    )
+
+    probe = _command(commands, "probe", "open a source once and report on it", epilog=_SOURCES)
+    probe.add_argument("source", metavar="SOURCE")
+    probe.add_argument(
+        "--seconds", type=float, default=5.0, metavar="N", help="watch so long (default: 5)"
+    )
+    probe.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    help: str,  # noqa: A002 - argparse's word
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "check":
+        return _check(options)
+    if options.command == "probe":
+        return _probe(options)
+    config = _configured(options)
+    if config is None:
+        return _complain(_NOTHING_TO_DO, status=USAGE)
+    return _serve(config, verbose=options.verbose)
+
+
+def _serve(config: Config, *, verbose: bool) -> int:
+    from mjrelay.relay import relay, stopped_by_signals  # noqa: PLC0415 - aiohttp: 0.3 s to load
+    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        with stopped_by_signals(stop):
+            await relay(config, stop, on_ready=_greet)
+
+    set_up_logs(verbose=verbose)
+    asyncio.run(serve())
+    return OK
+
+
+def _greet(addresses: list[ListenAddress]) -> None:
+    """On a terminal, say where to look."""
+    if sys.stderr.isatty():
+        for address in addresses:
+            if not address.path:
+                host = address.host if address.host not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
+                print(f"Watch at http://{ListenAddress(host, address.port)}/", file=sys.stderr)
+
+
+def _configured(options: argparse.Namespace) -> Config | None:
+    """The configuration a `run` command line means, or None if it says nothing."""
+    listen = _listen_addresses(options.listen or [])
+    if options.sources:
+        if options.config:
+            raise ConfigError("give either sources or --config, not both")
+        return config_of(_named_sources(options.sources), listen)
+    path = options.config or find_config()
+    if path is None:
+        return None
+    config = load_config(path)
+    return with_listen(config, listen) if listen else config
+
+
+def _listen_addresses(texts: list[str]) -> tuple[ListenAddress, ...]:
+    try:
+        return tuple(ListenAddress.parse(text) for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"--listen: expected {error}, got {', '.join(texts)}") from error
+
+
+def _named_sources(texts: list[str]) -> dict[str, Address]:
+    """Name the sources: as written before a `=`, else camera, camera2 and so on."""
+    sources: dict[str, Address] = {}
+    faults = []
+    for text in texts:
+        match = _NAMED_SOURCE.match(text)
+        name, source = match.groups() if match else ("", text)
+        number = len(sources) + 1
+        name = name or ("camera" if number == 1 else f"camera{number}")
+        if name in sources:
+            faults.append(f"two cameras are named {name}")
+        try:
+            sources[name] = parse_address(source)
+        except ValueError as error:
+            faults.append(f"source {number}: expected {error}, got {redact(source)}")
+    if faults:
+        raise ConfigError(*faults)
+    return sources
+
+
+def _check(options: argparse.Namespace) -> int:
+    path = options.config or find_config()
+    if path is None:
+        return _complain(
+            "There is no configuration at ./mjrelay.toml or /etc/mjrelay/mjrelay.toml; "
+            "name one with --config FILE.",
+            status=USAGE,
+        )
+    config = load_config(path)
+    if options.dump:
+        import tomli_w  # noqa: PLC0415 - for this command only
+
+        print(tomli_w.dumps(dump(config)), end="")
+    else:
+        names = ", ".join(config.cameras)
+        print(f"{path}: no faults; cameras: {names}")
+    return OK
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from mjrelay.probe import probe  # noqa: PLC0415
+
+    [(_, address)] = _named_sources([options.source]).items()
+    config = config_of({"camera": address}, ())
+    report = asyncio.run(
+        probe(config.cameras["camera"], seconds=options.seconds, progress=_progress)
+    )
+    print(report.as_json() if options.json else report.as_text())
+    return OK if report.reachable else FAILED
+
+
+def _progress(text: str) -> None:
+    """On a terminal, show one changing line while the work lasts."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _complain(*sentences: str, status: int) -> int:
+    for sentence in sentences:
+        print(sentence.rstrip("\n"), file=sys.stderr)
+    return status

@@ -1,0 +1,121 @@
+"""Probe: open a source once, the way the daemon would, and report what it is like."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mjrelay.config import CameraConfig
+from mjrelay.errors import SourceError
+from mjrelay.formats import jpeg
+from mjrelay.sources import make_source
+
+
+@dataclass
+class Report:
+    """What a probe found.
+
+    Attributes:
+        source: Its address without credentials.
+        reachable: Whether a picture came.
+        facts: What opening it found: for HTTP the answer's status, headers and framing.
+        pictures: How many came.
+        seconds: For how long they were watched, from the first.
+        first_after: Seconds from dialling to the first picture.
+        frame_bytes: Smallest, mean and largest picture.
+        tolerated: Quirks met and mended, with their counts.
+        dropped: Pictures dropped, by reason.
+        reason: Why it failed, if it did; and `hint`, what to try.
+    """
+
+    source: str
+    reachable: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    pictures: int = 0
+    seconds: float = 0.0
+    first_after: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    frame_bytes: tuple[int, int, int] | None = None
+    tolerated: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    reason: str | None = None
+    hint: str | None = None
+
+    def as_json(self) -> str:
+        """The report for programs."""
+        return json.dumps(asdict(self), indent=2)
+
+    def as_text(self) -> str:
+        """The report for people."""
+        rows: list[tuple[str, str]] = [("source", self.source)]
+        for name, value in self.facts.items():
+            values = value if isinstance(value, list) else [value]
+            rows += [(name if index == 0 else "", str(v)) for index, v in enumerate(values)]
+        if self.pictures:
+            rows.append(("pictures", f"{self.pictures} in {self.seconds:.1f} s"))
+            rows.append(("size", f"{self.width}x{self.height}"))
+        if self.fps:
+            rows.append(("rate", f"{self.fps:.1f} fps"))
+        if self.frame_bytes:
+            least, mean, most = self.frame_bytes
+            rows.append(("bytes", f"{least} to {most}, {mean} on average"))
+        if self.first_after is not None:
+            rows.append(("first after", f"{self.first_after:.2f} s"))
+        rows += [("tolerated", f"{quirk} ({count} x)") for quirk, count in self.tolerated.items()]
+        rows += [("dropped", f"{reason} ({count} x)") for reason, count in self.dropped.items()]
+        if self.reason:
+            rows.append(("failed", self.reason))
+        if self.hint:
+            rows.append(("try", self.hint))
+        return "\n".join(f"{name:<12} {value}" for name, value in rows)
+
+
+async def probe(
+    config: CameraConfig, *, seconds: float = 5.0, progress: Callable[[str], None]
+) -> Report:
+    """Open a source once and watch it.
+
+    Args:
+        config: The camera as the daemon would have it.
+        seconds: How long to watch after the first picture.
+        progress: Told, now and then, how far it is; an empty text at the end.
+    """
+    source = make_source(config)
+    report = Report(source.label)
+    progress(f"opening {source.label} …")
+    times: list[float] = []
+    sizes: list[int] = []
+    image = b""
+    dialled_at = time.monotonic()
+    try:
+        async with source.open() as images, asyncio.timeout(config.first_frame_timeout) as timer:
+            async for image in images:
+                times.append(time.monotonic())
+                sizes.append(len(image))
+                if len(times) == 1:
+                    timer.reschedule(asyncio.get_running_loop().time() + seconds)
+                progress(f"{len(times)} pictures …")
+    except TimeoutError:
+        if not times:
+            report.reason = f"no picture came in {config.first_frame_timeout:g} s"
+            report.hint = "its only connection may be taken: close other viewers of this camera"
+    except SourceError as error:
+        report.reason, report.hint = error.reason, error.hint
+    progress("")
+    report.facts = source.facts()
+    report.tolerated = dict(source.tally.tolerated)
+    report.dropped = dict(source.tally.dropped)
+    if times:
+        report.reachable = True
+        report.pictures = len(times)
+        report.seconds = round(times[-1] - times[0], 3)
+        report.first_after = round(times[0] - dialled_at, 3)
+        report.width, report.height = jpeg.dimensions(image) or (None, None)
+        report.frame_bytes = (min(sizes), sum(sizes) // len(sizes), max(sizes))
+        if len(times) > 1:
+            report.fps = round((len(times) - 1) / max(report.seconds, 1e-3), 2)
+    return report

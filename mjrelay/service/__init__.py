@@ -1,0 +1,1 @@
+"""The daemon among other services: its logs."""

@@ -1,0 +1,1 @@
+"""What clients see: addresses, streams, snapshots, status."""

@@ -1,0 +1,249 @@
+"""The addresses, and what answers them."""
+
+import functools
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from mjrelay.camera import Camera
+from mjrelay.web import status
+from mjrelay.web.streams import CLIENTS, snapshot, stream
+
+_STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
+_SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
+# Where Klipper's images and OctoPi put a camera behind nginx.
+_USUAL_BASE = "/webcam/"
+
+_CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
+_STARTED = web.AppKey("started", float)
+
+_Answer = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
+
+
+def make_app(
+    cameras: Mapping[str, Camera], *, base_path: str = "/", cors_origins: tuple[str, ...] = ("*",)
+) -> web.Application:
+    """The web application for some cameras, of which the first is the default one.
+
+    Args:
+        cameras: By name; read at each request.
+        base_path: Where a proxy puts us; every address answers there as well as at the root.
+        cors_origins: Origins whose pages may read our answers; "*" for all.
+    """
+    app = web.Application(middlewares=[_answer_options, _explain_errors])
+    app[_CAMERAS] = cameras
+    app[_STARTED] = time.monotonic()
+    app[CLIENTS] = {}
+    app.on_response_prepare.append(functools.partial(_allow_origin, cors_origins))
+    app.on_shutdown.append(_finish_streams)
+    for base in dict.fromkeys(("/", _USUAL_BASE, base_path)):
+        _add_routes(app.router, base.removesuffix("/"))
+    return app
+
+
+def _add_routes(router: web.UrlDispatcher, base: str) -> None:
+    if base:
+        router.add_get(base, _root)
+    router.add_get(f"{base}/", _root)
+    for path in _STREAM_ALIASES:
+        router.add_get(base + path, _of_default(stream))
+    for path in _SNAPSHOT_ALIASES:
+        router.add_get(base + path, _of_default(snapshot))
+    router.add_get(f"{base}/api/stream.mjpeg", _of_query(stream))
+    router.add_get(f"{base}/api/frame.jpeg", _of_query(snapshot))
+    router.add_get(f"{base}/cameras/{{name}}/stream", _of_path(stream))
+    router.add_get(f"{base}/cameras/{{name}}/snapshot", _of_path(snapshot))
+    router.add_get(f"{base}/cameras/{{name}}/status", _of_path(_camera_status))
+    router.add_get(f"{base}/cameras/{{name}}/health", _of_path(_camera_health))
+    router.add_get(f"{base}/status", _status)
+    router.add_get(f"{base}/state", _of_default(_state))
+    router.add_get(f"{base}/healthz", _healthz)
+    router.add_get(f"{base}/readyz", _readyz)
+
+
+# Which camera a request means
+
+
+def _of_default(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await answer(request, _numbered(request, 0))
+
+    return handle
+
+
+def _of_path(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await answer(request, _named(request, request.match_info["name"]))
+
+    return handle
+
+
+def _of_query(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        name = request.query.get("src")
+        camera = _named(request, name) if name else _numbered(request, 0)
+        return await answer(request, camera)
+
+    return handle
+
+
+def _named(request: web.Request, name: str) -> Camera:
+    cameras = request.app[_CAMERAS]
+    if name in cameras:
+        return cameras[name]
+    known = ", ".join(cameras) or "none"
+    raise web.HTTPNotFound(text=f"there is no camera {name!r}; there are: {known}")
+
+
+def _numbered(request: web.Request, number: int) -> Camera:
+    cameras = list(request.app[_CAMERAS].values())
+    if number < len(cameras):
+        return cameras[number]
+    known = ", ".join(f"{index} is {camera.name}" for index, camera in enumerate(cameras))
+    raise web.HTTPNotFound(text=f"there is no camera {number}; {known or 'there is none'}")
+
+
+# What answers
+
+
+async def _root(request: web.Request) -> web.StreamResponse:
+    """The web page; with `?action=…` what mjpg-streamer and ustreamer answer there."""
+    action, _, number = request.query.get("action", "").partition("_")
+    if not action:
+        if not request.path.endswith("/"):
+            raise web.HTTPFound(f"{request.path}/")  # the page's links are relative
+        return web.Response(
+            body=_page(), content_type="text/html", headers={"Cache-Control": "no-cache"}
+        )
+    answers: dict[str, _Answer] = {"stream": stream, "snapshot": snapshot}
+    if action not in answers or not (number or "0").isdecimal():
+        raise web.HTTPNotFound(
+            text="there is no such action; there are ?action=stream and ?action=snapshot"
+        )
+    return await answers[action](request, _numbered(request, int(number or 0)))
+
+
+@functools.cache
+def _page() -> bytes:
+    return files("mjrelay.web").joinpath("static/index.html").read_bytes()
+
+
+async def _status(request: web.Request) -> web.Response:
+    app = request.app
+    return _json(status.status(app[_CAMERAS].values(), app[CLIENTS], app[_STARTED]))
+
+
+async def _camera_status(request: web.Request, camera: Camera) -> web.Response:
+    return _json(status.camera_status(camera, request.app[CLIENTS].get(camera, {})))
+
+
+async def _state(request: web.Request, camera: Camera) -> web.Response:
+    return _json(status.state(camera, request.app[CLIENTS].get(camera, {})))
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    waiting = [
+        _ailment(camera)
+        for camera in request.app[_CAMERAS].values()
+        if camera.config.mode == "always" and not camera.is_fresh
+    ]
+    if waiting:
+        return web.Response(status=503, text="\n".join([*waiting, ""]))
+    return web.Response(text="ok\n")
+
+
+async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
+    """200 while the camera does what it should: give fresh frames, or wait to be watched."""
+    if camera.is_fresh or camera.state == "idle":
+        return web.Response(text=f"{camera.state}\n")
+    return web.Response(status=503, text=_ailment(camera) + "\n")
+
+
+def _ailment(camera: Camera) -> str:
+    return ": ".join(filter(None, (camera.name, camera.state, camera.reason, camera.hint)))
+
+
+def _json(value: Any) -> web.Response:
+    return web.json_response(
+        value, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
+    )
+
+
+# What holds for every answer
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def _answer_options(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer OPTIONS everywhere, as browsers ask before a fetch() with headers."""
+    if request.method != hdrs.METH_OPTIONS:
+        return await handler(request)
+    methods = "GET, HEAD, OPTIONS"
+    return web.Response(
+        status=204,
+        headers={
+            "Allow": methods,
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": "Authorization, Cache-Control, If-None-Match",
+            "Access-Control-Max-Age": "86400",
+        },
+    )
+
+
+@web.middleware
+async def _explain_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Give every error one sentence: plain for people, JSON for programs that ask for it."""
+    try:
+        return await handler(request)
+    except web.HTTPRedirection:
+        raise
+    except web.HTTPException as error:
+        text = (error.text or error.reason).strip()
+        if isinstance(error, web.HTTPNotFound) and text.startswith("404"):
+            text = f"there is nothing at {request.path}; / shows the addresses there are"
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            text = f"{request.method} is not possible at {request.path}; use GET"
+        kept = {
+            name: error.headers[name]
+            for name in (hdrs.ALLOW, hdrs.RETRY_AFTER)
+            if name in error.headers
+        }
+        headers = {"Cache-Control": "no-store", **kept}
+        if "application/json" in request.headers.get(hdrs.ACCEPT, ""):
+            return web.json_response({"error": text}, status=error.status, headers=headers)
+        return web.Response(status=error.status, text=text + "\n", headers=headers)
+
+
+async def _allow_origin(
+    origins: tuple[str, ...], request: web.Request, response: web.StreamResponse
+) -> None:
+    """Let pages of other origins, Mainsail's and Fluidd's among them, read the answer."""
+    headers = response.headers
+    headers["Server"] = "mjrelay"
+    if "*" in origins:
+        headers["Access-Control-Allow-Origin"] = "*"
+    elif origins:
+        headers["Vary"] = "Origin"
+        origin = request.headers.get(hdrs.ORIGIN, "")
+        if origin not in origins:
+            return
+        headers["Access-Control-Allow-Origin"] = origin
+    else:
+        return
+    headers["Access-Control-Expose-Headers"] = "ETag, X-Timestamp, X-Age-Ms"
+
+
+async def _finish_streams(app: web.Application) -> None:
+    """End every stream between two parts, so that handlers return and viewers get a plain FIN."""
+    for clients in app[CLIENTS].values():
+        for client in list(clients.values()):
+            client.sink.finish()

@@ -1,0 +1,137 @@
+"""WebServer: the listening sockets, and what became of them."""
+
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from mjrelay.camera import Camera
+from mjrelay.config import ListenAddress, ServerConfig
+from mjrelay.errors import ListenError
+from mjrelay.web.app import make_app
+
+# Half a wall of browsers may come back in the same second.
+_BACKLOG = 1024
+# aiohttp waits this long, twice, for handlers that do not return; ours do.
+_SHUTDOWN_TIMEOUT = 0.5
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens.
+
+    Attributes:
+        address: Where, with the port the kernel chose if it was asked to.
+        camera: The only camera shown there; empty for all.
+    """
+
+    address: ListenAddress
+    sock: socket.socket
+    camera: str = ""
+
+
+@contextlib.contextmanager
+def listening(config: ServerConfig) -> Iterator[list[Listener]]:
+    """Listen on every configured address while entered.
+
+    Raises:
+        ListenError: An address cannot be listened on.
+    """
+    wanted = [("", address) for address in config.listen] + list(config.camera_listen.items())
+    with contextlib.ExitStack() as stack:
+        listeners = []
+        for camera, address in wanted:
+            sock = stack.enter_context(_listen(address))
+            if address.path:
+                stack.callback(Path(address.path).unlink, missing_ok=True)
+                listeners.append(Listener(address, sock, camera))
+            else:
+                port = sock.getsockname()[1]
+                listeners.append(Listener(ListenAddress(address.host, port), sock, camera))
+        yield listeners
+
+
+@contextlib.asynccontextmanager
+async def web_server(
+    cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
+) -> AsyncIterator[None]:
+    """Serve while entered. Leaving ends every stream between two parts."""
+    async with contextlib.AsyncExitStack() as stack:
+        for only in dict.fromkeys(listener.camera for listener in listeners):
+            app = make_app(
+                {only: cameras[only]} if only else cameras,
+                base_path=config.base_path,
+                cors_origins=config.cors_origins,
+            )
+            runner = web.AppRunner(
+                app,
+                # Else a client that leaves while its camera is silent would stay for ever.
+                handler_cancellation=True,
+                access_log=None,
+                shutdown_timeout=_SHUTDOWN_TIMEOUT,
+            )
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            for listener in listeners:
+                if listener.camera == only:
+                    await web.SockSite(runner, listener.sock, backlog=_BACKLOG).start()
+        yield
+
+
+def _listen(address: ListenAddress) -> socket.socket:
+    try:
+        if address.path:
+            return _listen_unix(Path(address.path))
+        return _listen_tcp(address)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {_reason(address, error)}") from error
+
+
+def _listen_tcp(address: ListenAddress) -> socket.socket:
+    """Listen on a host; an empty one and [::] take both IPv4 and IPv6."""
+    host = address.host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
+    family, _, _, _, resolved = socket.getaddrinfo(
+        host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return socket.create_server(
+        resolved, family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::"
+    )
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    """Listen on a unix socket that everyone on this machine may use, as a port on loopback."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket() and not _is_served(path):
+            path.unlink()  # left by a process that was killed
+        sock.bind(str(path))
+        path.chmod(0o666)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _reason(address: ListenAddress, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        if address.path:
+            return "another process serves it"
+        return (
+            f"the port is taken; find by whom with: ss -ltnp 'sport = :{address.port}', "
+            "or choose another with --listen"
+        )
+    if error.errno == errno.EACCES and 0 < address.port < 1024:  # noqa: PLR2004 - privileged
+        return "ports below 1024 need root; choose a higher one with --listen"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this computer has no such address; 0.0.0.0 takes all it has"
+    return error.strerror or str(error)

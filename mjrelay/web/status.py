@@ -1,0 +1,106 @@
+"""What `/status` and `/state` say, as plain values."""
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from mjrelay import __version__
+from mjrelay.camera import Camera
+from mjrelay.web.streams import Client, Clients
+
+
+def status(cameras: Iterable[Camera], clients: Clients, started: float) -> dict[str, Any]:
+    """Everything about the relay.
+
+    Args:
+        cameras: In the order of the configuration.
+        clients: Who watches which camera.
+        started: When the relay started, on the monotonic clock.
+    """
+    return {
+        "version": __version__,
+        "uptime": round(time.monotonic() - started, 3),
+        "cameras": [camera_status(camera, clients.get(camera, {})) for camera in cameras],
+    }
+
+
+def camera_status(camera: Camera, clients: Mapping[int, Client]) -> dict[str, Any]:
+    """Everything about one camera; docs/reference/http.md explains each key."""
+    newest = camera.ring.newest
+    width, height = (newest and newest.dimensions) or (None, None)
+    dropped = dict(camera.source.tally.dropped)
+    return {
+        "name": camera.name,
+        "state": camera.state,
+        "reason": camera.reason,
+        "hint": camera.hint,
+        "since": _iso(camera.since),
+        "source": camera.source.label,
+        "width": width,
+        "height": height,
+        "fps": round(camera.ring.fps(time.monotonic()), 1),
+        "frame_bytes": newest.image_size if newest else None,
+        "frame_age": _rounded(camera.frame_age),
+        "frames": {
+            "received": camera.published + sum(dropped.values()),
+            "published": camera.published,
+            "dropped": {"truncated": 0, **dropped},
+        },
+        "tolerated": dict(camera.source.tally.tolerated),
+        "opens": camera.opens,
+        "failures": camera.failures.total(),
+        "stalls": camera.failures["stalled"],
+        "usb_resets": 0,
+        "retry_in": _rounded(camera.retry_in),
+        "holders": [],
+        "clients": [_client_status(client) for client in clients.values()],
+    }
+
+
+def state(camera: Camera, clients: Mapping[int, Client]) -> dict[str, Any]:
+    """The answer ustreamer gives at `/state`, for the tools that read it."""
+    newest = camera.ring.newest
+    width, height = (newest and newest.dimensions) or (0, 0)
+    fps = round(camera.ring.fps(time.monotonic()))
+    return {
+        "ok": True,
+        "result": {
+            "source": {
+                "resolution": {"width": width, "height": height},
+                "online": camera.is_fresh,
+                "captured_fps": fps,
+                "desired_fps": round(camera.config.fps),
+            },
+            "stream": {
+                "queued_fps": fps,
+                "clients": len(clients),
+                "clients_stat": {
+                    str(client.id): {"fps": round(client.sink.rate), "key": "0"}
+                    for client in clients.values()
+                },
+            },
+        },
+    }
+
+
+def _client_status(client: Client) -> dict[str, Any]:
+    return {
+        "id": client.id,
+        "address": client.address,
+        "user_agent": client.user_agent,
+        "kind": client.kind,
+        "since": _iso(client.since),
+        "fps": round(client.sink.rate, 1),
+        "sent": client.sink.sent,
+        "skipped": client.sink.skipped,
+    }
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
