@@ -69,6 +69,7 @@ class Camera:
         self._first_frame_at: float | None = None
         self._last_image = b""
         self._changed_at = 0.0
+        self._down_since: float | None = None
         self._drawn: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -148,6 +149,7 @@ class Camera:
         Returns:
             How many seconds to wait before the next attempt.
         """
+        started = time.monotonic()
         self._wake.clear()
         self._first_frame_at = None
         if self.state not in ("recovering", "absent"):
@@ -155,7 +157,11 @@ class Camera:
         try:
             await self._pump()
         except SourceError as error:
-            delay = self._backoff.failed(error, streamed_for=self._streamed_for())
+            delay = self._backoff.failed(
+                error,
+                streamed_for=self._streamed_for(),
+                dialled_for=time.monotonic() - started,
+            )
             self.failures[error.kind] += 1
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
             self._go_offline(state, error.reason, error.hint)
@@ -214,7 +220,7 @@ class Camera:
         elif now - self._changed_at >= self.config.frozen_after:
             self._enter(
                 "frozen",
-                f"the picture has not changed for {now - self._changed_at:.0f} s",
+                f"the picture has not changed for {self.config.frozen_after:g} s",
                 "restart the camera if it should show movement",
             )
 
@@ -249,21 +255,21 @@ class Camera:
         """Change the state; the log has each transition once, and repetitions at debug."""
         if (state, reason, hint) == (self.state, self.reason, self.hint):
             return
-        was_down, is_down = self._is_down(), state in ("recovering", "absent", "frozen")
-        lasted = round(time.time() - self.since, 1)
+        now = time.time()
+        down_since = self._down_since
         if state != self.state:
-            self.since = time.time()
+            self.since = now
         self.state, self.reason, self.hint = state, reason, hint
         event = f"camera.{state}"
-        if is_down:
-            (log.info if was_down else log.warning)(event, reason=reason, hint=hint)
-        elif was_down and state == "streaming":
-            log.info(event, source=self.source.label, was_down=lasted)
+        if state in ("recovering", "absent", "frozen"):
+            self._down_since = down_since or now
+            (log.info if down_since else log.warning)(event, reason=reason, hint=hint)
+            return
+        self._down_since = None
+        if down_since and state == "streaming":
+            log.info(event, source=self.source.label, was_down=round(now - down_since, 1))
         else:
             log.info(event, source=self.source.label)
-
-    def _is_down(self) -> bool:
-        return self.state in ("recovering", "absent", "frozen")
 
     def _go_offline(self, state: State, reason: str, hint: str | None) -> None:
         log.debug("source.failed", reason=reason, hint=hint)
@@ -287,7 +293,9 @@ class Camera:
             title=self.state,
             reason=self.reason or "waiting for the first picture",
             hint=self.hint or "",
-            since=time.strftime("since %Y-%m-%d %H:%M:%S", time.localtime(self.since)),
+            since=time.strftime(
+                "since %Y-%m-%d %H:%M:%S", time.localtime(self._down_since or self.since)
+            ),
         )
         if wanted == (self.state, self.reason or "", self.hint or ""):
             self._drawn = wanted

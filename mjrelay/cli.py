@@ -121,14 +121,17 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(config: Config, *, verbose: bool) -> int:
     from mjrelay.relay import relay, stopped_by_signals  # noqa: PLC0415 - aiohttp: 0.3 s to load
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+    from mjrelay.web.server import listening  # noqa: PLC0415
 
     async def serve() -> None:
         stop = asyncio.Event()
         with stopped_by_signals(stop):
-            await relay(config, stop, on_ready=_greet)
+            await relay(config, listeners, stop)
 
     set_up_logs(verbose=verbose)
-    asyncio.run(serve())
+    with listening(config.server) as listeners:
+        _greet([listener.address for listener in listeners])
+        asyncio.run(serve())
     return OK
 
 

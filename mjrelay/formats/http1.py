@@ -86,6 +86,8 @@ class ResponseReader:
         self._pending = bytearray()
         self._partial = ResponseHead()
         self._headless = True
+        self._head_size = 0
+        self._searched = 0  # the pending bytes hold no line end before this
         self._received = 0
         self._chunks: _Chunks | None = None
         self._inflater: _Inflater | None = None
@@ -127,13 +129,15 @@ class ResponseReader:
             if pending.startswith(starts):
                 self._tolerate("no status line" if self._headless else "no blank line after head")
                 return self._begin_body()
-            end = pending.find(b"\n")
+            end = pending.find(b"\n", self._searched)
+            self._searched = len(pending) if end < 0 else 0
+            if self._head_size + max(end, self._searched) > _MAX_HEAD:
+                raise FramingError("the header of the answer does not end")
             if end < 0:
-                if len(pending) > _MAX_HEAD:
-                    raise FramingError("the header of the answer does not end")
                 return False
             line = bytes(pending[:end]).rstrip(b"\r")
             del pending[: end + 1]
+            self._head_size += end + 1
             if line:
                 self._read_line(line.replace(b"\0", b"").decode("latin-1"))
             elif self._headless:
@@ -146,8 +150,6 @@ class ResponseReader:
 
     def _read_line(self, line: str) -> None:
         head = self._partial
-        if len(head.headers) > _MAX_HEAD // 64:
-            raise FramingError("the header of the answer does not end")
         if match := _STATUS_LINE.match(line):
             head.status, head.phrase = int(match[2]), (match[3] or "").strip()
             self._headless = False
@@ -155,7 +157,7 @@ class ResponseReader:
                 self._tolerate(f"answers as {match[1]}")
         elif line[0] in " \t" and head.headers:
             name, value = head.headers[-1]
-            head.headers[-1] = (name, f"{value} {line.strip()}"[:_MAX_HEAD])
+            head.headers[-1] = (name, f"{value} {line.strip()}")
         elif match := _HEADER.match(line):
             if self._headless:
                 self._tolerate("no status line")

@@ -144,6 +144,8 @@ class JpegFramer:
         """
         walk, end = self._walk, len(self._buffer)
         if walk is None:
+            types = multipart.content_types(bytes(self._gap + self._buffer))
+            self._note_foreign([kind for kind in types if not kind.startswith("image/")])
             return []
         image = b""
         if walk.in_scan and not self._eoi_seen:

@@ -15,7 +15,6 @@ from mjrelay.errors import (
     SourceLost,
     SourceRefused,
     SourceStalled,
-    SourceUnreachable,
 )
 from mjrelay.formats import multipart
 from mjrelay.formats.authorization import (
@@ -34,7 +33,7 @@ _MAX_REDIRECTS = 3
 _POLL_FPS = 5.0
 # SYNs leave at 0 s and 1 s. Dialling anew after 2 s keeps them a second apart while a camera is
 # away; the kernel alone would let the pauses double, and miss the moment it returns.
-_ABSENT_CONNECT_TIMEOUT = 2.0
+_REDIAL_TIMEOUT = 2.0
 # A body this long without one image is no picture stream.
 _MAX_WITHOUT_IMAGE = 2**20
 _OTHER_CODECS = {"h264": "H.264", "avc": "H.264", "h265": "H.265", "hevc": "H.265", "mp4": "MP4"}
@@ -59,7 +58,7 @@ class HttpSource:
         self._nonce_uses = 0
         self._connection: Connection | None = None
         self._free_at = 0.0
-        self._absent = False
+        self._connect_timeout = config.connect_timeout
         self._head: ResponseHead | None = None
         self._framing = ""
 
@@ -112,22 +111,20 @@ class HttpSource:
 
     async def _dial(self, address: HttpAddress) -> None:
         assert self._connection is None, "one connection at a time"
-        config = self._config
-        await asyncio.sleep(self._free_at - asyncio.get_running_loop().time())
-        patience = config.connect_timeout
+        loop, patience = asyncio.get_running_loop(), self._config.connect_timeout
+        await asyncio.sleep(self._free_at - loop.time())
+        started = loop.time()
+        took = 0.0
         try:
             self._connection = await Connection.dial(
                 address,
-                connect_timeout=min(patience, _ABSENT_CONNECT_TIMEOUT)
-                if self._absent
-                else patience,
+                connect_timeout=self._connect_timeout,
                 tls_timeout=patience,
-                tls_verify=config.tls_verify,
+                tls_verify=self._config.tls_verify,
             )
-            self._absent = False
-        except SourceUnreachable:
-            self._absent = True
-            raise
+            took = loop.time() - started
+        finally:
+            self._connect_timeout = min(patience, max(_REDIAL_TIMEOUT, 2 * took))
 
     async def _hang_up(self, *, pause: float | None = None) -> None:
         """Close the connection, if there is one, and note when the next may be dialled."""
@@ -214,6 +211,9 @@ class HttpSource:
     async def _images(self, body: "_Body") -> AsyncGenerator[bytes, None]:
         """The images of this answer and, from a camera that sends one at a time, of the next."""
         loop = asyncio.get_running_loop()
+        self._framing = (
+            f"multipart, {body.head.media_type}" if body.head.is_multipart else "no multipart"
+        )
         while True:
             asked_at = loop.time()
             found = 0
@@ -234,11 +234,6 @@ class HttpSource:
     async def _images_of(self, body: "_Body") -> AsyncGenerator[bytes, None]:
         boundary = multipart.declared_boundary(body.head.media_type)
         framer = JpegFramer(max_size=self._config.max_frame, boundary=boundary, tally=self.tally)
-        self._framing = (
-            f"multipart, boundary {boundary.decode('latin-1')!r}"
-            if body.head.is_multipart
-            else "JPEGs without multipart"
-        )
         found = 0
         while pieces := await body.read():
             for piece in pieces:
@@ -303,7 +298,10 @@ class _Body:
         try:
             return list(self._reader.feed(data))
         except FramingError as error:
-            raise SourceRefused(f"the camera's answer cannot be read: {error}") from error
+            raise SourceRefused(
+                f"the camera's answer cannot be read: {error}",
+                "open the address in a browser to see what it sends",
+            ) from error
 
     def diagnose(self, foreign_type: str, *, ended: bool = False) -> SourceError | None:
         """Why no picture was found in what has come so far; None: it is too early to say.

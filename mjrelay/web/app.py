@@ -18,6 +18,8 @@ _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
 # Where Klipper's images and OctoPi put a camera behind nginx.
 _USUAL_BASE = "/webcam/"
 
+_PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
+
 _CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
 _STARTED = web.AppKey("started", float)
 
@@ -117,7 +119,7 @@ async def _root(request: web.Request) -> web.StreamResponse:
         if not request.path.endswith("/"):
             raise web.HTTPFound(f"{request.path}/")  # the page's links are relative
         return web.Response(
-            body=_page(), content_type="text/html", headers={"Cache-Control": "no-cache"}
+            body=_PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"}
         )
     answers: dict[str, _Answer] = {"stream": stream, "snapshot": snapshot}
     if action not in answers or not (number or "0").isdecimal():
@@ -125,11 +127,6 @@ async def _root(request: web.Request) -> web.StreamResponse:
             text="there is no such action; there are ?action=stream and ?action=snapshot"
         )
     return await answers[action](request, _numbered(request, int(number or 0)))
-
-
-@functools.cache
-def _page() -> bytes:
-    return files("mjrelay.web").joinpath("static/index.html").read_bytes()
 
 
 async def _status(request: web.Request) -> web.Response:
@@ -212,12 +209,10 @@ async def _explain_errors(request: web.Request, handler: _Handler) -> web.Stream
             text = f"there is nothing at {request.path}; / shows the addresses there are"
         if isinstance(error, web.HTTPMethodNotAllowed):
             text = f"{request.method} is not possible at {request.path}; use GET"
-        kept = {
-            name: error.headers[name]
-            for name in (hdrs.ALLOW, hdrs.RETRY_AFTER)
-            if name in error.headers
-        }
-        headers = {"Cache-Control": "no-store", **kept}
+        headers = {"Cache-Control": "no-store"}
+        for kept in ("Allow", "Retry-After"):
+            if kept in error.headers:
+                headers[kept] = error.headers[kept]
         if "application/json" in request.headers.get(hdrs.ACCEPT, ""):
             return web.json_response({"error": text}, status=error.status, headers=headers)
         return web.Response(status=error.status, text=text + "\n", headers=headers)

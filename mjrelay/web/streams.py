@@ -30,6 +30,9 @@ _STREAM_HEADERS = {
 # Slower, and clients would take the stream for dead (Mainsail after 10 s without a frame).
 _MIN_FPS = 0.2
 
+# Almost never needed: an answer's head fits into a fresh socket's buffer.
+_FLUSH_POLL = 0.05
+
 # Entity tags must differ between runs, whose frame numbers all begin at 1.
 _RUN = secrets.token_hex(4)
 _ids = itertools.count(1)
@@ -72,6 +75,7 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     if request.method == "HEAD" or request.transport is None:
         return response
     await response.write(multipart.ADVANCE_OPENING if advance_headers else multipart.OPENING)
+    await _flushed(request.transport)
     sink = SocketSink(
         request.transport.get_extra_info("socket").dup(),
         camera.fanout,
@@ -94,6 +98,16 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
         sink.close()
         del clients[client.id]
     return response
+
+
+async def _flushed(transport: asyncio.Transport) -> None:
+    """Wait until the kernel has all that was written so far.
+
+    The sink sends past the transport: what a client that pipelines its requests has not read yet
+    must come first.
+    """
+    while transport.get_write_buffer_size() and not transport.is_closing():
+        await asyncio.sleep(_FLUSH_POLL)
 
 
 async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:

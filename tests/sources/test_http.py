@@ -1,0 +1,246 @@
+"""HttpSource against a camera that follows a script, over real sockets."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+
+from mjrelay.address import HttpAddress
+from mjrelay.errors import (
+    SourceError,
+    SourceLost,
+    SourceRefused,
+    SourceStalled,
+    SourceUnreachable,
+)
+from mjrelay.sources.http import HttpSource
+from tests.support.camera import (
+    AskAuth,
+    Close,
+    Frames,
+    HttpHead,
+    Reset,
+    ScriptedCamera,
+    Send,
+    Silence,
+)
+from tests.support.pictures import picture, stamp
+from tests.support.quirks import REFUSALS, REPLIES, Reply, answer
+from tests.support.serving import config_for
+
+ENDLESS = [Send(HttpHead), Frames(fps=100)]
+ONE_PICTURE = [Send(answer(picture(1), "image/jpeg", f"Content-Length: {len(picture(1))}"))]
+
+
+def source_of(url: str, **options: object) -> HttpSource:
+    config = config_for(url, **options)
+    assert isinstance(config.source, HttpAddress)
+    username = config.username or config.source.username
+    password = config.password or config.source.password
+    return HttpSource(config.source, replace(config, username=username, password=password))
+
+
+async def take(source: HttpSource, count: int) -> list[bytes]:
+    taken: list[bytes] = []
+    async with source.open() as images:
+        async for image in images:
+            taken.append(image)
+            if len(taken) == count:
+                break
+    return taken
+
+
+async def failure(source: HttpSource) -> tuple[list[bytes], SourceError]:
+    """Read a source to its end, which is always an error."""
+    taken: list[bytes] = []
+    with pytest.raises(SourceError) as caught:
+        async with source.open() as images:
+            async for image in images:
+                taken.append(image)  # noqa: PERF401 - the iterator ends by raising
+    return taken, caught.value
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)
+async def test_every_answer_seen_in_the_field_gives_its_images(reply: Reply) -> None:
+    async with ScriptedCamera([Send(reply.wire), Close()]) as camera:
+        source = source_of(camera.url, fps=100)
+        assert tuple(await take(source, len(reply.images))) == reply.images
+
+
+@pytest.mark.parametrize("reply", REFUSALS, ids=lambda reply: reply.name)
+async def test_an_answer_without_pictures_is_explained(reply: Reply) -> None:
+    async with ScriptedCamera([Send(reply.wire), Close()]) as camera:
+        images, error = await failure(source_of(camera.url))
+    assert not images
+    assert reply.error in error.reason.lower()
+    assert error.hint
+
+
+async def test_the_request_is_short_and_asks_to_close() -> None:
+    async with ScriptedCamera(ENDLESS) as camera:
+        await take(source_of(camera.url), 1)
+    request = camera.requests[0].decode()
+    assert request.startswith("GET /?action=stream HTTP/1.1\r\n")
+    assert f"Host: 127.0.0.1:{camera.port}\r\n" in request
+    assert "Connection: close\r\n" in request
+    assert "Accept-Encoding: identity\r\n" in request
+    assert request.count("\r\n") == 7
+
+
+async def test_http_1_0_is_asked_for_where_configured() -> None:
+    async with ScriptedCamera(ENDLESS) as camera:
+        await take(source_of(camera.url, http_version="1.0"), 1)
+    assert camera.requests[0].startswith(b"GET /?action=stream HTTP/1.0\r\n")
+
+
+async def test_closing_ends_with_a_fin_and_waits_for_the_cameras() -> None:
+    async with ScriptedCamera(ENDLESS) as camera:
+        await take(source_of(camera.url), 3)
+        await camera.until(lambda: camera.ends == ["fin"], within=1)
+        assert camera.open_now == 0
+
+
+async def test_the_next_dial_waits_for_the_old_connection_and_redial_delay() -> None:
+    async with ScriptedCamera(ENDLESS, one_slot=True) as camera:
+        source = source_of(camera.url, redial_delay=0.2)
+        for _ in range(3):
+            assert await take(source, 2)
+        assert camera.most_open == 1
+        assert camera.gaps == pytest.approx([0.2, 0.2], abs=0.15)
+        assert min(camera.gaps) >= 0.19
+
+
+async def test_cancelling_while_the_camera_is_silent_leaves_nothing_open() -> None:
+    async with ScriptedCamera([Silence()]) as camera:
+        task = asyncio.create_task(take(source_of(camera.url), 1))
+        await camera.until(lambda: len(camera.requests) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await camera.until(lambda: camera.open_now == 0, within=1)
+        assert camera.ends == ["fin"]
+
+
+async def test_a_camera_that_accepts_and_says_nothing_may_be_taken() -> None:
+    async with ScriptedCamera([Silence()]) as camera:
+        _, error = await failure(source_of(camera.url, first_frame_timeout=0.1))
+    assert isinstance(error, SourceStalled)
+    assert "no answer for 0.1 s" in error.reason
+    assert error.hint == "its only connection may be taken: close other viewers of this camera"
+
+
+async def test_a_closed_port_is_unreachable() -> None:
+    async with ScriptedCamera() as camera:
+        await camera.refuse()
+        _, error = await failure(source_of(camera.url))
+    assert isinstance(error, SourceUnreachable)
+    assert "refuses connections" in error.reason
+
+
+async def test_an_unknown_name_is_unreachable() -> None:
+    _, error = await failure(source_of("http://no-such-camera.invalid/"))
+    assert isinstance(error, SourceUnreachable)
+    assert error.reason == "the name no-such-camera.invalid cannot be found"
+
+
+async def test_a_reset_is_a_lost_source() -> None:
+    async with ScriptedCamera([Send(HttpHead), Frames(count=3, fps=100), Reset()]) as camera:
+        images, error = await failure(source_of(camera.url))
+    assert [stamp(image) for image in images] == [1, 2, 3]
+    assert isinstance(error, SourceLost)
+    assert error.reason == "the camera reset the connection"
+
+
+async def test_a_stream_that_ends_is_a_lost_source() -> None:
+    async with ScriptedCamera([Send(HttpHead), Frames(count=2, fps=100), Close()]) as camera:
+        images, error = await failure(source_of(camera.url))
+    assert len(images) == 2
+    assert isinstance(error, SourceLost)
+    assert error.reason == "the camera ended the stream"
+
+
+async def test_a_camera_with_single_pictures_is_polled_one_connection_at_a_time() -> None:
+    async with ScriptedCamera([*ONE_PICTURE, Close()], one_slot=True) as camera:
+        source = source_of(camera.url, fps=20)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        assert await take(source, 5) == [picture(1)] * 5
+        assert loop.time() - started >= 4 / 20 - 0.01
+        assert camera.most_open == 1
+        assert source.facts()["framing"] == "one picture per answer, polled"
+
+
+async def test_a_single_picture_is_taken_though_the_camera_keeps_the_connection() -> None:
+    async with ScriptedCamera([*ONE_PICTURE, Silence()]) as camera:
+        assert await take(source_of(camera.url, fps=50), 3) == [picture(1)] * 3
+
+
+async def test_redirects_are_followed_after_closing() -> None:
+    moved = Send(answer(b"", None, "Location: /video", status="HTTP/1.1 302 Found"))
+    async with ScriptedCamera([moved], ENDLESS) as camera:
+        await take(source_of(camera.url), 1)
+        assert camera.requests[1].startswith(b"GET /video HTTP/1.1")
+        assert camera.most_open == 1
+
+
+async def test_a_fourth_redirect_is_one_too_many() -> None:
+    moved = Send(answer(b"", None, "Location: /video", status="HTTP/1.1 302 Found"))
+    async with ScriptedCamera([moved]) as camera:
+        _, error = await failure(source_of(camera.url))
+    assert isinstance(error, SourceRefused)
+    assert "redirects" in error.reason
+    assert camera.accepted == 4
+
+
+async def test_basic_credentials_are_sent_only_when_asked_for() -> None:
+    async with ScriptedCamera([AskAuth('Basic realm="cam"')], ENDLESS) as camera:
+        url = camera.url.replace("http://", "http://me:p%40ss%3A%25@")
+        source = source_of(url)
+        await take(source, 1)
+        await take(source, 1)
+    expected = b"Authorization: Basic " + base64.b64encode(b"me:p@ss:%")
+    assert b"Authorization" not in camera.requests[0]
+    assert expected in camera.requests[1]
+    assert expected in camera.requests[2], "remembered: no second 401 for a one-slot camera"
+    assert camera.most_open == 1
+
+
+async def test_digest_credentials_answer_the_cameras_nonce() -> None:
+    challenge = 'Digest realm="cam", nonce="abc", qop="auth", algorithm=MD5'
+    async with ScriptedCamera([AskAuth(challenge)], ENDLESS) as camera:
+        await take(source_of(camera.url, username="me", password="secret"), 1)
+    sent = camera.requests[1].decode()
+    fields = dict(re.findall(r'(\w+)="?([^",\r]+)"?', sent.partition("Digest ")[2]))
+    ha1 = hashlib.md5(b"me:cam:secret").hexdigest()
+    ha2 = hashlib.md5(b"GET:/?action=stream").hexdigest()
+    expected = f"{ha1}:abc:{fields['nc']}:{fields['cnonce']}:auth:{ha2}"
+    assert fields["response"] == hashlib.md5(expected.encode()).hexdigest()
+
+
+async def test_a_stale_nonce_is_replaced() -> None:
+    first, second = (AskAuth(f'Digest realm="cam", nonce="{nonce}"') for nonce in "ab")
+    async with ScriptedCamera([first], ENDLESS, [second], ENDLESS) as camera:
+        source = source_of(camera.url, username="me", password="secret")
+        await take(source, 1)
+        await take(source, 1)
+    assert b'nonce="a"' in camera.requests[2]
+    assert b'nonce="b"' in camera.requests[3]
+
+
+async def test_a_wrong_password_is_said_and_not_tried_for_ever() -> None:
+    async with ScriptedCamera([AskAuth('Basic realm="cam"')]) as camera:
+        _, error = await failure(source_of(camera.url, username="me", password="wrong"))
+        assert isinstance(error, SourceRefused)
+        assert "refuses the user name or the password" in error.reason
+        assert camera.accepted == 2
+
+
+async def test_a_missing_password_is_said() -> None:
+    async with ScriptedCamera([AskAuth('Basic realm="cam"')]) as camera:
+        _, error = await failure(source_of(camera.url))
+    assert "asks for a user name and password" in error.reason
+    assert error.hint
+    assert "password_file" in error.hint

@@ -1,0 +1,88 @@
+"""Run the relay inside a test: real sockets, no process."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+
+from mjrelay.address import parse_address
+from mjrelay.camera import Camera
+from mjrelay.config import CameraConfig, ListenAddress, ServerConfig
+from mjrelay.sources import Source, make_source
+from mjrelay.web.server import listening, web_server
+
+LOOPBACK = ServerConfig(listen=(ListenAddress("127.0.0.1", 0),))
+
+
+def config_for(source: str, **options: object) -> CameraConfig:
+    """A camera's configuration with short delays."""
+    brief = {"redial_delay": 0.05, "retry_max": 0.2, "stall_timeout": 0.5}
+    return CameraConfig(source=parse_address(source), **{**brief, **options})  # type: ignore[arg-type]
+
+
+def camera_for(source: str, **options: object) -> Camera:
+    """A camera with a real source."""
+    config = config_for(source, **options)
+    return Camera("front", config, make_source(config))
+
+
+def scripted(source: Source, **options: object) -> Camera:
+    """A camera with a source that follows a script."""
+    return Camera("front", config_for("testcard:", **options), source)
+
+
+@contextlib.asynccontextmanager
+async def running(*cameras: Camera) -> AsyncIterator[None]:
+    """Let cameras run while entered."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(camera.run()) for camera in cameras]
+        try:
+            yield
+        finally:
+            for task in started:
+                task.cancel()
+
+
+@dataclass
+class Served:
+    """A relay that listens on loopback, and a client for it."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def get(self, path: str, **options: object) -> tuple[aiohttp.ClientResponse, bytes]:
+        """GET an address; returns the answer and its whole body."""
+        async with self.http.get(self.url + path, **options) as response:  # type: ignore[arg-type]
+            return response, await response.read()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *cameras: Camera, config: ServerConfig = LOOPBACK, listener: int = 0
+) -> AsyncIterator[Served]:
+    """Serve running cameras while entered; the first is the default one.
+
+    Args:
+        cameras: What to serve.
+        config: Where and how.
+        listener: Which of the listeners to ask.
+    """
+    named = {camera.name: camera for camera in cameras}
+    sockets = listening(config)
+    listeners = await asyncio.to_thread(sockets.__enter__)
+    try:
+        async with running(*cameras), web_server(named, config, listeners):
+            async with aiohttp.ClientSession() as http:
+                yield Served(f"http://{listeners[listener].address}", http)
+    finally:
+        await asyncio.to_thread(sockets.__exit__, None, None, None)
+
+
+async def until(condition: object, *, within: float = 5.0) -> None:
+    """Wait for a condition, a callable, to hold."""
+    assert callable(condition)
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)

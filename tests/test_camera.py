@@ -1,0 +1,254 @@
+"""Camera: states, timers and recovery, with sources that follow a script."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.formats.jpeg import Tally
+from mjrelay.frames import Frame
+from tests.support.pictures import picture, stamped
+from tests.support.serving import camera_for, running, scripted, until
+
+SILENCE = 60.0
+"""In a script: send nothing for longer than any timer."""
+
+Step = bytes | float | BaseException
+
+
+class ScriptedSource:
+    """Plays one script each time it is opened; the last one again and again.
+
+    Bytes are an image, a number is a pause in seconds, an exception ends the source. A script that
+    begins with an exception fails to open. After its last step the source is silent.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        self.label = "script:"
+        self.tally = Tally()
+        self.open_now = 0
+        self.opened = 0
+        self._scripts = list(scripts)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.opened += 1
+        script = self._scripts[min(self.opened, len(self._scripts)) - 1]
+        if script and isinstance(script[0], BaseException):
+            raise script[0]
+        self.open_now += 1
+        try:
+            yield self._play(script)
+        finally:
+            self.open_now -= 1
+
+    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+        for step in script:
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, bytes):
+                await asyncio.sleep(0)
+                yield step
+            else:
+                await asyncio.sleep(step)
+        await asyncio.sleep(SILENCE)
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+
+class RecordingSink:
+    """Notes the frames it is offered."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+    def offer(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def sample(self, now: float) -> None:
+        """Rates are of no interest here."""
+
+
+def steps(*numbers: int) -> list[Step]:
+    return [stamped(number) for number in numbers]
+
+
+def test_frames_are_numbered_across_reopens() -> None:
+    async def story() -> None:
+        source = ScriptedSource([*steps(1, 2), SourceLost("gone")], steps(3))
+        camera = scripted(source)
+        async with running(camera):
+            frame = await asyncio.wait_for(camera.ring.newer_than(2), 5)
+        assert frame.seq == 3
+        assert frame.image == stamped(3)
+        assert camera.opens == 2
+        assert source.open_now == 0
+
+    asyncio.run(story())
+
+
+async def test_streaming_after_the_first_frame() -> None:
+    camera = scripted(ScriptedSource(steps(1)))
+    assert camera.state == "starting"
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        assert camera.reason is None
+        assert camera.is_fresh
+    assert camera.state == "stopped"
+
+
+async def test_absent_while_unreachable_and_dialled_again() -> None:
+    gone = SourceUnreachable("nobody there", "switch it on")
+    camera = scripted(ScriptedSource([gone], steps(1)))
+    async with running(camera):
+        await until(lambda: camera.state == "absent")
+        assert (camera.reason, camera.hint) == ("nobody there", "switch it on")
+        assert camera.retry_in is not None
+        assert camera.retry_in <= 1.0
+        camera.wake()
+        await until(lambda: camera.state == "streaming")
+        assert camera.retry_in is None
+
+
+async def test_recovering_after_a_failure() -> None:
+    camera = scripted(ScriptedSource([*steps(1), SourceLost("broke off")]), redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.state == "recovering")
+        assert camera.reason == "broke off"
+        assert camera.failures == {"lost": 1}
+        assert not camera.is_fresh
+
+
+async def test_waking_cuts_the_backoff_short() -> None:
+    camera = scripted(ScriptedSource([SourceLost("no")], steps(1)), redial_delay=60, retry_max=60)
+    async with running(camera):
+        await until(lambda: camera.retry_in is not None)
+        camera.wake()
+        await until(lambda: camera.state == "streaming")
+
+
+async def test_no_first_frame_in_time_is_a_stall() -> None:
+    camera = scripted(ScriptedSource([SILENCE]), first_frame_timeout=0.1, redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.state == "recovering")
+    assert camera.failures == {"stalled": 1}
+    assert camera.reason is not None or camera.state == "stopped"
+
+
+async def test_silence_between_frames_is_a_stall() -> None:
+    camera = scripted(ScriptedSource([*steps(1, 2), SILENCE]), stall_timeout=0.1, redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.state == "recovering")
+        assert camera.reason == "the camera went silent: no picture for 0.1 s"
+
+
+async def test_a_slowly_polled_camera_has_not_stalled() -> None:
+    script: list[Step] = [stamped(1), 0.3, stamped(2)]
+    camera = scripted(ScriptedSource(script), stall_timeout=0.1, fps=2)
+    async with running(camera):
+        await asyncio.wait_for(camera.ring.newer_than(1), 5)
+    assert not camera.failures
+
+
+async def test_a_fault_of_our_own_is_isolated_and_logged_with_its_traceback() -> None:
+    camera = scripted(ScriptedSource([ZeroDivisionError("bug")]), retry_max=30)
+    healthy = scripted(ScriptedSource(steps(1)))
+    with capture_logs() as logs:
+        async with running(camera, healthy):
+            await until(lambda: camera.state == "recovering" and healthy.state == "streaming")
+    crash = next(entry for entry in logs if entry["event"] == "camera.crashed")
+    assert crash["exc_info"]
+    assert camera.failures == {"crashed": 1}
+
+
+async def test_each_transition_is_logged_once_and_repetitions_at_debug() -> None:
+    down: list[Step] = [SourceUnreachable("nobody there")]
+    camera = scripted(ScriptedSource(steps(1) + [SourceLost("gone")], down, down, down, steps(2)))
+    with capture_logs() as logs:
+        async with running(camera):
+            for _ in range(5):
+                await until(lambda: camera.retry_in is not None or camera.published == 2)
+                camera.wake()
+                await asyncio.sleep(0.01)
+            await until(lambda: camera.published == 2)
+    told = [(entry["event"], entry["log_level"]) for entry in logs if entry["log_level"] != "debug"]
+    assert told == [
+        ("camera.streaming", "info"),
+        ("camera.recovering", "warning"),
+        ("camera.absent", "info"),
+        ("camera.streaming", "info"),
+        ("camera.stopped", "info"),
+    ]
+
+
+async def test_frozen_when_the_picture_no_longer_changes() -> None:
+    same: list[Step] = [step for _ in range(40) for step in (picture(1), 0.02)]
+    camera = scripted(ScriptedSource([*steps(1), *same, *steps(2), SILENCE]), frozen_after=0.2)
+    async with running(camera):
+        await until(lambda: camera.state == "frozen")
+        assert not camera.is_fresh
+        await until(lambda: camera.state == "streaming")
+
+
+async def test_on_demand_opens_for_the_first_viewer_and_closes_after_linger() -> None:
+    script: list[Step] = [step for n in range(500) for step in (stamped(n), 0.01)]
+    source = ScriptedSource(script)
+    camera = scripted(source, mode="demand", linger=0.1)
+    async with running(camera):
+        await asyncio.sleep(0.05)
+        assert camera.state == "idle"
+        assert source.opened == 0
+        with camera.watched():
+            await until(lambda: camera.state == "streaming")
+        assert source.open_now == 1, "lingers"
+        await until(lambda: camera.state == "idle")
+        assert source.open_now == 0
+        assert camera.ring.newest is None, "an old picture is not for the next viewer"
+
+
+async def test_an_offline_picture_with_the_reason_follows_a_second_later() -> None:
+    refused = SourceRefused("the camera answers 404 Not Found", "the path is wrong")
+    camera = scripted(ScriptedSource([*steps(1), refused], [refused]), redial_delay=30)
+    sink = RecordingSink()
+    async with running(camera):
+        with camera.watched():
+            camera.fanout.join(sink)
+            await until(lambda: camera.state == "recovering")
+            await until(lambda: sink.frames[-1].seq == 0, within=5)
+            camera.fanout.leave(sink)
+    assert sink.frames[0].image == stamped(1)
+    shown = sink.frames[-1]
+    assert shown.dimensions == (64, 48), "the camera's own size"
+
+
+async def test_no_offline_picture_where_it_is_not_wanted() -> None:
+    camera = scripted(ScriptedSource([SourceLost("gone")]), placeholder=False, redial_delay=30)
+    sink = RecordingSink()
+    async with running(camera):
+        with camera.watched():
+            camera.fanout.join(sink)
+            await until(lambda: camera.state == "recovering")
+            await camera.welcome()
+            assert camera.fanout.current() is None
+            camera.fanout.leave(sink)
+
+
+@pytest.mark.parametrize("error", [SourceLost("x"), SourceRefused("y")])
+async def test_every_failure_releases_the_source_before_waiting(error: SourceError) -> None:
+    source = ScriptedSource([*steps(1), error])
+    camera = scripted(source, redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.retry_in is not None)
+        assert source.open_now == 0
+
+
+async def test_a_test_card_streams() -> None:
+    camera = camera_for("testcard:?size=64x48&fps=50")
+    async with running(camera):
+        frame = await asyncio.wait_for(camera.ring.newer_than(3), 5)
+    assert frame.dimensions == (64, 48)

@@ -1,0 +1,249 @@
+"""The addresses: which there are, what they answer, what holds for all of them."""
+
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from mjrelay.camera import Camera
+from mjrelay.config import ListenAddress, ServerConfig
+from mjrelay.errors import ListenError, SourceUnreachable
+from mjrelay.web.server import listening
+from tests.support.pictures import stamped
+from tests.support.serving import LOOPBACK, Served, camera_for, config_for, serving, until
+from tests.test_camera import SILENCE, ScriptedSource, steps
+
+STREAMS = [
+    "/stream",
+    "/?action=stream",
+    "/?action=stream_0",
+    "/?action=stream&1608856928650",
+    "/cameras/front/stream",
+    "/webcam/?action=stream",
+    "/webcam?action=stream",
+    "/webcam/stream",
+    "/video",
+    "/mjpg/video.mjpg",
+    "/stream.mjpg",
+    "/api/stream.mjpeg?src=front",
+    "/api/stream.mjpeg",
+    "/stream?timestamp=12&cacheBust=x&_=1",
+]
+SNAPSHOTS = [
+    "/snapshot",
+    "/snapshot.jpg",
+    "/?action=snapshot",
+    "/?action=snapshot_0",
+    "/?action=snapshot&1608856928650",
+    "/cameras/front/snapshot",
+    "/webcam/?action=snapshot",
+    "/shot.jpg",
+    "/api/frame.jpeg?src=front",
+    "/snapshot?bypassCache=1790",
+]
+OTHERS = ["/", "/status", "/state", "/healthz", "/readyz", "/cameras/front/health"]
+
+
+def named(name: str, source: ScriptedSource, **options: object) -> Camera:
+    return Camera(name, config_for("testcard:", stall_timeout=30, **options), source)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    front = named("front", ScriptedSource([*steps(1), SILENCE]))
+    back = named("back", ScriptedSource([*steps(2), SILENCE]))
+    async with serving(front, back) as relay:
+        await until(lambda: front.published and back.published)
+        yield relay
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_every_stream_address_streams(served: Served, path: str) -> None:
+    async with served.http.get(served.url + path) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("multipart/x-mixed-replace;")
+        assert "Transfer-Encoding" not in response.headers
+        start = await response.content.readexactly(22)
+        assert start == b"--boundarydonotcross\r\n"
+        response.close()
+
+
+@pytest.mark.parametrize("path", SNAPSHOTS)
+async def test_every_snapshot_address_gives_one_picture(served: Served, path: str) -> None:
+    answer, body = await served.get(path)
+    assert answer.status == 200
+    assert body == stamped(1)
+
+
+async def test_cameras_are_also_counted_from_0(served: Served) -> None:
+    _, body = await served.get("/?action=snapshot_1")
+    assert body == stamped(2)
+    _, body = await served.get("/cameras/back/snapshot")
+    assert body == stamped(2)
+
+
+@pytest.mark.parametrize("path", ["/cameras/side/stream", "/api/frame.jpeg?src=side"])
+async def test_an_unknown_camera_is_404_and_names_those_there_are(
+    served: Served, path: str
+) -> None:
+    answer, body = await served.get(path)
+    assert answer.status == 404
+    assert body == b"there is no camera 'side'; there are: front, back\n"
+
+
+async def test_an_unknown_number_is_404(served: Served) -> None:
+    answer, body = await served.get("/?action=stream_7")
+    assert answer.status == 404
+    assert b"0 is front, 1 is back" in body
+
+
+async def test_errors_are_json_for_those_who_ask(served: Served) -> None:
+    answer, body = await served.get("/nowhere", headers={"Accept": "application/json"})
+    assert answer.status == 404
+    assert json.loads(body) == {
+        "error": "there is nothing at /nowhere; / shows the addresses there are"
+    }
+
+
+async def test_other_methods_are_refused_in_words(served: Served) -> None:
+    async with served.http.post(served.url + "/stream") as response:
+        assert response.status == 405
+        assert await response.text() == "POST is not possible at /stream; use GET\n"
+
+
+@pytest.mark.parametrize("path", STREAMS + SNAPSHOTS + OTHERS)
+async def test_head_is_answered_everywhere(served: Served, path: str) -> None:
+    async with served.http.head(served.url + path) as response:
+        assert response.status == 200
+        assert await response.read() == b""
+
+
+@pytest.mark.parametrize("path", STREAMS + SNAPSHOTS + OTHERS)
+async def test_options_is_answered_everywhere(served: Served, path: str) -> None:
+    async with served.http.options(served.url + path) as response:
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert "GET" in response.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (("*",), "http://a", "*"),
+        (("http://a", "http://b"), "http://b", "http://b"),
+        (("http://a",), "http://evil", None),
+        ((), "http://a", None),
+    ],
+)
+async def test_cors_follows_the_configuration(
+    origins: tuple[str, ...], origin: str, allowed: str | None
+) -> None:
+    config = ServerConfig(listen=LOOPBACK.listen, cors_origins=origins)
+    async with serving(named("front", ScriptedSource(steps(1))), config=config) as served:
+        for path in ("/status", "/stream", "/nowhere"):
+            async with served.http.get(served.url + path, headers={"Origin": origin}) as response:
+                assert response.headers.get("Access-Control-Allow-Origin") == allowed
+                assert ("Vary" in response.headers) == (origins not in ((), ("*",)))
+                response.close()
+
+
+async def test_a_base_path_is_answered_as_well_as_the_root() -> None:
+    config = ServerConfig(listen=LOOPBACK.listen, base_path="/printer/cam/")
+    async with serving(named("front", ScriptedSource(steps(1))), config=config) as served:
+        for path in ("/printer/cam/snapshot", "/printer/cam/?action=snapshot", "/snapshot"):
+            answer, body = await served.get(path)
+            assert (answer.status, body) == (200, stamped(1))
+        answer, page = await served.get("/printer/cam")
+        assert str(answer.url).endswith("/printer/cam/")
+        assert b"<html" in page
+
+
+async def test_a_camera_can_have_a_port_of_its_own() -> None:
+    front, back = (
+        named(name, ScriptedSource(steps(n))) for n, name in enumerate(("front", "back"))
+    )
+    config = ServerConfig(
+        listen=LOOPBACK.listen, camera_listen={"back": ListenAddress("127.0.0.1", 0)}
+    )
+    async with serving(front, back, config=config, listener=1) as own:
+        await until(lambda: back.published)
+        _, body = await own.get("/?action=snapshot")
+        assert body == stamped(1)
+        answer, body = await own.get("/cameras/front/snapshot")
+        assert answer.status == 404
+        assert b"there are: back" in body
+
+
+async def test_the_status_has_every_promised_key(served: Served) -> None:
+    async with served.http.get(served.url + "/stream", headers={"User-Agent": "tester"}) as stream:
+        await stream.content.readexactly(22)
+        _, body = await served.get("/status")
+        status = json.loads(body)
+        stream.close()
+    assert set(status) == {"version", "uptime", "cameras"}
+    front = status["cameras"][0]
+    assert set(front) >= {
+        "name", "state", "reason", "hint", "since", "source", "width", "height", "fps",
+        "frame_bytes", "frame_age", "frames", "opens", "failures", "stalls", "usb_resets",
+        "retry_in", "holders", "clients",
+    }  # fmt: skip
+    assert front["frames"] == {"received": 1, "published": 1, "dropped": {"truncated": 0}}
+    assert (front["state"], front["width"], front["height"]) == ("streaming", 64, 48)
+    [client] = front["clients"]
+    assert set(client) == {
+        "id", "address", "user_agent", "kind", "since", "fps", "sent", "skipped",
+    }  # fmt: skip
+    assert (client["user_agent"], client["kind"]) == ("tester", "stream")
+    _, body = await served.get("/cameras/back/status")
+    assert json.loads(body)["name"] == "back"
+
+
+async def test_state_has_ustreamers_shape(served: Served) -> None:
+    _, body = await served.get("/state")
+    state = json.loads(body)
+    assert state["ok"] is True
+    assert state["result"]["source"]["resolution"] == {"width": 64, "height": 48}
+    assert state["result"]["source"]["online"] is True
+
+
+async def test_health_and_readiness_tell_a_working_camera_from_a_broken_one() -> None:
+    gone = ScriptedSource([SourceUnreachable("10.0.0.9:80 does not answer", "switch it on")])
+    front, back = named("front", ScriptedSource(steps(1))), named("back", gone)
+    idle = named("idle", ScriptedSource(steps(1)), mode="demand")
+    async with serving(front, back, idle) as served:
+        await until(lambda: front.published and back.state == "absent")
+        assert (await served.get("/healthz"))[0].status == 200
+        answer, body = await served.get("/readyz")
+        assert answer.status == 503
+        assert body == b"back: absent: 10.0.0.9:80 does not answer: switch it on\n"
+        assert (await served.get("/cameras/front/health"))[0].status == 200
+        assert (await served.get("/cameras/back/health"))[0].status == 503
+        assert (await served.get("/cameras/idle/health"))[0].status == 200
+
+
+async def test_ready_when_every_camera_has_a_fresh_frame(served: Served) -> None:
+    answer, body = await served.get("/readyz")
+    assert (answer.status, body) == (200, b"ok\n")
+
+
+def test_a_taken_port_is_explained() -> None:
+    with listening(LOOPBACK) as [listener]:
+        taken = ServerConfig(listen=(listener.address,))
+        with pytest.raises(ListenError, match=r"the port is taken; find by whom with: ss -ltnp"):
+            listening(taken).__enter__()
+
+
+async def test_a_unix_socket_serves_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("run") / "http.sock"
+    config = ServerConfig(listen=(ListenAddress(path=str(path)),))
+    camera = camera_for("testcard:?size=64x48")
+    async with serving(camera, config=config):
+        connector = aiohttp.UnixConnector(str(path))
+        async with aiohttp.ClientSession(connector=connector) as http:
+            async with http.get("http://relay/snapshot") as response:
+                assert response.status == 200
+            async with http.get("http://relay/stream") as response:
+                assert await response.content.readexactly(22)
+                response.close()
+    assert not path.exists()
