@@ -106,7 +106,7 @@ async def _flushed(transport: asyncio.Transport) -> None:
     The sink sends past the transport: what a client that pipelines its requests has not read yet
     must come first.
     """
-    while transport.get_write_buffer_size() and not transport.is_closing():
+    while transport.get_write_buffer_size() and not transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(_FLUSH_POLL)
 
 

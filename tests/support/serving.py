@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -73,16 +73,18 @@ async def serving(
     sockets = listening(config)
     listeners = await asyncio.to_thread(sockets.__enter__)
     try:
-        async with running(*cameras), web_server(named, config, listeners):
-            async with aiohttp.ClientSession() as http:
-                yield Served(f"http://{listeners[listener].address}", http)
+        async with (
+            running(*cameras),
+            web_server(named, config, listeners),
+            aiohttp.ClientSession() as http,
+        ):
+            yield Served(f"http://{listeners[listener].address}", http)
     finally:
         await asyncio.to_thread(sockets.__exit__, None, None, None)
 
 
-async def until(condition: object, *, within: float = 5.0) -> None:
-    """Wait for a condition, a callable, to hold."""
-    assert callable(condition)
+async def until(holds: Callable[[], object], *, within: float = 5.0) -> None:
+    """Wait for a condition to hold."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not holds():  # noqa: ASYNC110 - whatever changes it knows nothing of tests
             await asyncio.sleep(0.005)

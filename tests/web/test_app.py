@@ -12,7 +12,7 @@ from mjrelay.errors import ListenError, SourceUnreachable
 from mjrelay.web.server import listening
 from tests.support.pictures import stamped
 from tests.support.serving import LOOPBACK, Served, camera_for, config_for, serving, until
-from tests.test_camera import SILENCE, ScriptedSource, steps
+from tests.support.source import SILENCE, ScriptedSource, steps
 
 STREAMS = [
     "/stream",

@@ -10,7 +10,7 @@ from mjrelay.camera import Camera
 from mjrelay.errors import SourceLost
 from tests.support.pictures import stamped
 from tests.support.serving import Served, camera_for, scripted, serving, until
-from tests.test_camera import SILENCE, ScriptedSource, Step, steps
+from tests.support.source import SILENCE, ScriptedSource, Step, steps
 
 HEAD = """\
 HTTP/1.1 200 OK

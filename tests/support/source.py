@@ -1,0 +1,75 @@
+"""ScriptedSource: a source that plays a script, for tests of what the camera makes of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mjrelay.formats.jpeg import Tally
+from mjrelay.frames import Frame
+
+from .pictures import stamped
+
+SILENCE = 60.0
+"""In a script: send nothing for longer than any timer."""
+
+Step = bytes | float | BaseException
+
+
+class ScriptedSource:
+    """Plays one script each time it is opened; the last one again and again.
+
+    Bytes are an image, a number is a pause in seconds, an exception ends the source. A script that
+    begins with an exception fails to open. After its last step the source is silent.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        self.label = "script:"
+        self.tally = Tally()
+        self.open_now = 0
+        self.opened = 0
+        self._scripts = list(scripts)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.opened += 1
+        script = self._scripts[min(self.opened, len(self._scripts)) - 1]
+        if script and isinstance(script[0], BaseException):
+            raise script[0]
+        self.open_now += 1
+        try:
+            yield self._play(script)
+        finally:
+            self.open_now -= 1
+
+    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+        for step in script:
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, bytes):
+                await asyncio.sleep(0)
+                yield step
+            else:
+                await asyncio.sleep(step)
+        await asyncio.sleep(SILENCE)
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+
+class RecordingSink:
+    """Notes the frames it is offered."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+    def offer(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def sample(self, now: float) -> None:
+        """Rates are of no interest here."""
+
+
+def steps(*numbers: int) -> list[Step]:
+    """A script of stamped pictures."""
+    return [stamped(number) for number in numbers]
