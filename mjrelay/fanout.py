@@ -54,8 +54,7 @@ class Fanout:
         self._offline = None
         self._shown_at = asyncio.get_running_loop().time()
         self._repeat_at = self._shown_at + REPEAT_AFTER
-        for sink in self.sinks:
-            sink.offer(frame)
+        self._offer(frame)
 
     def current(self) -> Frame | None:
         """What there is to see now: the newest frame, the offline picture, or nothing yet."""
@@ -115,5 +114,8 @@ class Fanout:
     def _repeat(self) -> None:
         self._repeat_at = asyncio.get_running_loop().time() + REPEAT_EVERY
         if frame := self.current():
-            for sink in self.sinks:
-                sink.offer(frame)
+            self._offer(frame)
+
+    def _offer(self, frame: Frame) -> None:
+        for sink in tuple(self.sinks):  # one whose client is gone leaves meanwhile
+            sink.offer(frame)

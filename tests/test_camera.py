@@ -26,13 +26,14 @@ def test_frames_are_numbered_across_reopens() -> None:
 
 
 async def test_streaming_after_the_first_frame() -> None:
-    camera = scripted(ScriptedSource(steps(1)))
-    assert camera.state == "starting"
+    camera = scripted(ScriptedSource([0.05, *steps(1)]))
+    seen: list[str] = [camera.state]
     async with running(camera):
         await until(lambda: camera.state == "streaming")
         assert camera.reason is None
         assert camera.is_fresh
-    assert camera.state == "stopped"
+        seen.append(camera.state)
+    assert [*seen, camera.state] == ["starting", "streaming", "stopped"]
 
 
 async def test_absent_while_unreachable_and_dialled_again() -> None:

@@ -62,7 +62,7 @@ class Connection:
                 "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
             }
         try:
-            reader, writer = await asyncio.open_connection(sock=sock, limit=_READ_SIZE, **tls)
+            return cls(*await _streams(sock, tls))
         except ssl.SSLCertVerificationError as error:
             raise SourceRefused(
                 f"the certificate of {where} is not trusted: {error.verify_message}",
@@ -75,10 +75,6 @@ class Connection:
             ) from error
         except OSError as error:
             raise SourceLost(f"{where} broke off the TLS handshake", SLOT_TAKEN) from error
-        finally:
-            if "writer" not in locals():
-                sock.close()
-        return cls(reader, writer)
 
     async def send(self, data: bytes) -> None:
         """Send a request."""
@@ -140,6 +136,16 @@ async def _connect(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return sock
     raise failure or OSError("no address")
+
+
+async def _streams(
+    sock: socket.socket, tls: dict[str, Any]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        return await asyncio.open_connection(sock=sock, limit=_READ_SIZE, **tls)
+    except BaseException:
+        sock.close()  # a handshake that fails leaves it open
+        raise
 
 
 async def _resolve(host: str, port: int) -> list[Any]:

@@ -2,11 +2,16 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+import trustme
 
 from mjrelay.address import HttpAddress
 from mjrelay.errors import (
@@ -32,6 +37,7 @@ from tests.support.pictures import picture, stamp
 from tests.support.quirks import REFUSALS, REPLIES, Reply, answer
 from tests.support.serving import config_for
 
+HEALTHY = REPLIES[0]
 ENDLESS: Script = [Send(HttpHead), Frames(fps=100)]
 ONE_PICTURE: Script = [Send(answer(picture(1), "image/jpeg", f"Content-Length: {len(picture(1))}"))]
 
@@ -239,6 +245,47 @@ async def test_a_wrong_password_is_said_and_not_tried_for_ever() -> None:
         assert isinstance(error, SourceRefused)
         assert "refuses the user name or the password" in error.reason
         assert camera.accepted == 2
+
+
+@asynccontextmanager
+async def tls_camera() -> AsyncIterator[str]:
+    """A healthy camera behind a certificate of its own; yields its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEALTHY.wire)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_https_with_the_cameras_own_certificate_is_taken_on_request() -> None:
+    async with tls_camera() as url:
+        source = source_of(url, tls_verify=False)
+        assert tuple(await take(source, len(HEALTHY.images))) == HEALTHY.images
+
+
+async def test_https_with_an_unknown_certificate_is_refused_in_words() -> None:
+    async with tls_camera() as url:
+        _, error = await failure(source_of(url))
+    assert isinstance(error, SourceRefused)
+    assert "certificate of localhost" in error.reason
+    assert error.hint
+    assert "tls_verify = false" in error.hint
+
+
+async def test_a_tls_handshake_without_answer_is_given_up() -> None:
+    async with ScriptedCamera([Silence()]) as camera:
+        url = camera.url.replace("http://", "https://")
+        _, error = await failure(source_of(url, connect_timeout=0.2))
+    assert isinstance(error, SourceLost)
+    assert "TLS handshake" in error.reason
 
 
 async def test_a_missing_password_is_said() -> None:
