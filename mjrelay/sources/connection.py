@@ -43,6 +43,14 @@ class Connection:
             SourceLost: It accepted the connection and broke it.
         """
         where = f"{address.host}:{address.port}"
+        tls: dict[str, Any] = {}
+        if address.tls:
+            tls = {
+                "ssl": _tls_context(verify=tls_verify),
+                "server_hostname": address.host,
+                "ssl_handshake_timeout": tls_timeout,
+                "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
+            }
         try:
             async with asyncio.timeout(connect_timeout):
                 sock = await _connect(address.host, address.port)
@@ -53,14 +61,6 @@ class Connection:
             ) from error
         except OSError as error:
             raise _unreachable(where, address.host, error) from error
-        tls: dict[str, Any] = {}
-        if address.tls:
-            tls = {
-                "ssl": _tls_context(verify=tls_verify),
-                "server_hostname": address.host,
-                "ssl_handshake_timeout": tls_timeout,
-                "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
-            }
         try:
             return cls(*await _streams(sock, tls))
         except ssl.SSLCertVerificationError as error:
@@ -202,6 +202,6 @@ def _tls_context(*, verify: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         # Cameras outlive their ciphers.
-        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     return context
