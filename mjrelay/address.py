@@ -8,9 +8,13 @@ import shlex
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
-_SECRET_KEYS = r"(?:pass(?:w(?:or)?d)?|pwd|pw|loginpas|token|secret|auth|key|apikey|api_key)"
-_USERINFO = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
-_SECRET_QUERY = re.compile(rf"(?<=[?&;])({_SECRET_KEYS})=[^&#\s]*", re.IGNORECASE)
+# Up to the last @ of the authority; past a slash or question mark too, if what follows the colon is
+# no port: somebody's password holds one and was not encoded.
+_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d*(?:[/?#\s]|$))\S*)@")
+_SECRET_QUERY = re.compile(
+    r"(?<=[?&;])([\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*|pw|loginpas)=[^&#\s]*",
+    re.IGNORECASE,
+)
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
 
 
@@ -44,10 +48,13 @@ class HttpAddress:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ValueError(f"a URL such as http://HOST:8080/?action=stream ({error})") from error
-        if not parts.hostname:
-            raise ValueError("a host name in the URL, as in http://HOST:8080/?action=stream")
+        except ValueError:
+            parts, port = urlsplit(""), None  # its message would show a password
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "a URL such as http://HOST:8080/?action=stream "
+                "(in a password write / as %2F, ? as %3F, # as %23, @ as %40)"
+            )
         tls = parts.scheme == "https"
         return cls(
             tls=tls,
@@ -110,7 +117,7 @@ class TestcardAddress:
         options = dict(parse_qsl(text.partition("?")[2], keep_blank_values=True))
         size = _SIZE.match(options.pop("size", "{}x{}".format(*usual.size)))
         fps = options.pop("fps", str(usual.fps))
-        if options or not size or text.removeprefix("testcard:").partition("?")[0]:
+        if options or not size or text.partition("?")[0].lower() != "testcard:":
             raise ValueError("testcard:?size=640x480&fps=15")
         width, height = int(size[1]), int(size[2])
         if not (32 <= width <= 3840 and 32 <= height <= 2160):  # noqa: PLR2004
@@ -142,7 +149,7 @@ class CommandAddress:
     def parse(cls, text: str) -> "CommandAddress":
         """Read `exec:COMMAND ARG…`, quoted as for a shell. Raises ValueError."""
         try:
-            arguments = shlex.split(text.removeprefix("exec:"))
+            arguments = shlex.split(text.partition(":")[2])
         except ValueError as error:
             raise ValueError(f"a command quoted as for a shell ({error})") from error
         if not arguments:

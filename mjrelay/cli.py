@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import itertools
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -22,6 +24,8 @@ from mjrelay.errors import ConfigError, ListenError
 
 OK, FAILED, USAGE = 0, 1, 2
 
+_MAX_SECONDS = 86_400.0
+
 _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
 _NOTHING_TO_DO = """\
 There is nothing to relay yet. Try a moving test picture:
@@ -30,7 +34,7 @@ There is nothing to relay yet. Try a moving test picture:
 
 or your camera:
 
-    mjrelay run http://PRINTER:8080/?action=stream
+    mjrelay run 'http://PRINTER:8080/?action=stream'
 
 or write a configuration to ./mjrelay.toml or /etc/mjrelay/mjrelay.toml.
 """
@@ -39,7 +43,7 @@ SOURCE is one of:
   http://HOST:PORT/PATH, https://…   a camera; http://USER:PASSWORD@HOST/… logs in
   testcard:                          a moving picture; testcard:?size=1280x720&fps=30
   exec:COMMAND ARG…                  a program that writes MJPEG to its standard output
-Quote a SOURCE that holds & or spaces.
+Quote a SOURCE that holds ?, & or spaces. NAME=SOURCE names the camera.
 """
 
 
@@ -86,10 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     probe = _command(commands, "probe", "open a source once and report on it", epilog=_SOURCES)
     probe.add_argument("source", metavar="SOURCE")
     probe.add_argument(
-        "--seconds", type=float, default=5.0, metavar="N", help="watch so long (default: 5)"
+        "--seconds", type=_duration, default=5.0, metavar="N", help="watch so long (default: 5)"
     )
     probe.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _duration(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < _MAX_SECONDS:
+        raise argparse.ArgumentTypeError("must be more than 0 and less than a day")
+    return seconds
 
 
 def _command(
@@ -128,7 +139,7 @@ def _serve(config: Config, *, verbose: bool) -> int:
         with stopped_by_signals(stop):
             await relay(config, listeners, stop)
 
-    set_up_logs(verbose=verbose)
+    set_up_logs(logging.DEBUG if verbose else logging.INFO)
     with listening(config.server) as listeners:
         _greet([listener.address for listener in listeners])
         asyncio.run(serve())
@@ -159,25 +170,29 @@ def _configured(options: argparse.Namespace) -> Config | None:
 
 
 def _listen_addresses(texts: list[str]) -> tuple[ListenAddress, ...]:
-    try:
-        return tuple(ListenAddress.parse(text) for text in texts)
-    except ValueError as error:
-        raise ConfigError(f"--listen: expected {error}, got {', '.join(texts)}") from error
+    addresses, faults = [], []
+    for text in texts:
+        try:
+            addresses.append(ListenAddress.parse(text))
+        except ValueError as error:
+            faults.append(f"--listen: expected {error}, got {text}")
+    if faults:
+        raise ConfigError(*faults)
+    return tuple(addresses)
 
 
 def _named_sources(texts: list[str]) -> dict[str, Address]:
     """Name the sources: as written before a `=`, else camera, camera2 and so on."""
-    sources: dict[str, Address] = {}
-    faults = []
-    for text in texts:
-        match = _NAMED_SOURCE.match(text)
-        name, source = match.groups() if match else ("", text)
-        number = len(sources) + 1
-        name = name or ("camera" if number == 1 else f"camera{number}")
-        if name in sources:
-            faults.append(f"two cameras are named {name}")
+    named = [match.groups() if (match := _NAMED_SOURCE.match(t)) else ("", t) for t in texts]
+    given = [name for name, _ in named if name]
+    numbers = itertools.count(1)
+    usual = ("camera" if number == 1 else f"camera{number}" for number in numbers)
+    free = (name for name in usual if name not in given)
+    faults = [f"two cameras are named {name}" for name in set(given) if given.count(name) > 1]
+    sources = {}
+    for number, (name, source) in enumerate(named, 1):
         try:
-            sources[name] = parse_address(source)
+            sources[name or next(free)] = parse_address(source)
         except ValueError as error:
             faults.append(f"source {number}: expected {error}, got {redact(source)}")
     if faults:
@@ -206,7 +221,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace) -> int:
     from mjrelay.probe import probe  # noqa: PLC0415
+    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
 
+    set_up_logs(logging.WARNING)  # the report says the rest
     [(_, address)] = _named_sources([options.source]).items()
     config = config_of({"camera": address}, ())
     report = asyncio.run(

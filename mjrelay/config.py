@@ -1,14 +1,15 @@
 """The configuration: a TOML file in, frozen dataclasses out, every fault at once."""
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mjrelay.address import Address, HttpAddress, parse_address, redact
+from mjrelay.address import Address, HttpAddress, TestcardAddress, parse_address, redact
 from mjrelay.errors import ConfigError
 
 SEARCHED = (Path("mjrelay.toml"), Path("/etc/mjrelay/mjrelay.toml"))
@@ -19,6 +20,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)$")
 _DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)$")
 _SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+# Beyond these a number is a slip of the hand.
+_MAX, _MAX_BYTES = 1e9, 2**40
 _ORIGIN = re.compile(r"\*$|[a-z][a-z0-9+.-]*://[^/\s]+$", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -34,13 +37,17 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
-        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `PORT` or `unix:/PATH`. Raises ValueError."""
+        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:/PATH`. Raises ValueError."""
         if text.startswith("unix:/"):
             return cls(path=text.removeprefix("unix:"))
-        host, _, port = text.rpartition(":")
+        host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if not port.isdecimal() or not int(port) < 2**16 or (":" in host and not bracketed):
-            raise ValueError('an address such as "127.0.0.1:8080", "[::]:8080" or "unix:/run/x"')
+        valid = colon and port.isdecimal() and len(port) < 6 and int(port) < 2**16  # noqa: PLR2004
+        if not valid or (":" in host and not bracketed):
+            raise ValueError(
+                'an address such as "127.0.0.1:8080" (for this computer only), "0.0.0.0:8080" or '
+                '"[::]:8080" (for everyone) or "unix:/PATH"'
+            )
         return cls(host=host.strip("[]"), port=int(port))
 
     def __str__(self) -> str:
@@ -66,7 +73,7 @@ def _flag(value: object) -> bool:
 
 def _seconds(value: object) -> float:
     if isinstance(value, str) and (match := _DURATION.match(value)):
-        return float(match[1]) * _DURATIONS[match[2]]
+        value = float(match[1]) * _DURATIONS[match[2]]
     return _number(value, 'seconds, as in 2.5, or a text such as "5 s" or "250 ms"')
 
 
@@ -78,18 +85,19 @@ def _positive_seconds(value: object) -> float:
 
 
 def _number(value: object, expected: str = "a number, 0 or more") -> float:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not 0 <= float(value) < 1e9:  # type: ignore[arg-type]  # noqa: PLR2004
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX:
         raise ValueError(expected)
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _bytes(value: object) -> int:
     if isinstance(value, str) and (match := _SIZE.match(value)):
-        value = int(float(match[1]) * _SIZES[match[2]])
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        value = float(match[1]) * _SIZES[match[2]]
+    elif isinstance(value, bool) or not isinstance(value, int):
+        value = 0
+    if not 1 <= value < _MAX_BYTES:
         raise ValueError('a size such as "8 MiB", or a number of bytes')
-    return value
+    return int(value)
 
 
 def _one_of(*choices: str) -> Callable[[object], str]:
@@ -198,7 +206,7 @@ Fault = tuple[str, str]
 
 def find_config() -> Path | None:
     """The configuration to use when none is named, or None."""
-    return next((path for path in SEARCHED if path.exists()), None)
+    return next((path for path in SEARCHED if os.path.lexists(path)), None)
 
 
 def load_config(path: Path) -> Config:
@@ -214,7 +222,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read: {reason}") from error
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     faults: list[Fault] = []
     config = _structure(tables, faults)
@@ -289,23 +297,22 @@ def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
     if not isinstance(cameras, dict):
         faults.append(("camera", "expected tables named [camera.NAME]"))
         cameras = {}
-    filled = {
-        name: _fill(CameraConfig, table, f"camera.{name}", faults)
-        for name, table in cameras.items()
-    }
     return Config(
-        server=server or ServerConfig(),
-        cameras={name: camera for name, camera in filled.items() if camera},
+        server=server,
+        cameras={
+            name: _fill(CameraConfig, table, f"camera.{name}", faults)
+            for name, table in cameras.items()
+        },
     )
 
 
-def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T | None:
-    """Read one table into its dataclass; None when an option without default is amiss."""
+def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
+    """Read one table into its dataclass. Faulty options keep their defaults."""
     if not isinstance(table, dict):
         faults.append((path, f"expected a table, got {_shown(table)}"))
-        return None
+        table = {"source": "testcard:"} if kind is CameraConfig else {}
     options = {f.name: f for f in fields(kind) if f.metadata}  # type: ignore[arg-type]
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in options:
             faults.append((f"{path}.{key}", _unknown(key, list(options))))
@@ -314,13 +321,11 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T | N
             values[key] = options[key].metadata["read"](value)
         except ValueError as error:
             faults.append((f"{path}.{key}", f"expected {error}, got {_shown(value)}"))
-    required = {
-        name
-        for name, option in options.items()
-        if option.default is MISSING and option.default_factory is MISSING
-    }
-    faults += [(f"{path}.{name}", "is missing") for name in sorted(required - table.keys())]
-    return None if required - values.keys() else kind(**values)
+    if "source" in options and "source" not in values:
+        if "source" not in table:
+            faults.append((f"{path}.source", "is missing"))
+        values["source"] = TestcardAddress()  # so that the other checks know the camera
+    return kind(**values)
 
 
 def _unknown(key: str, known: list[str]) -> str:
@@ -347,7 +352,7 @@ def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
             path = folder / camera.password_file
             try:
                 password = path.read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 faults.append((f"camera.{name}.password_file", f"cannot read {path}: {reason}"))
         cameras[name] = replace(camera, username=username, password=password)

@@ -55,6 +55,8 @@ class Fanout:
         self._shown_at = asyncio.get_running_loop().time()
         self._repeat_at = self._shown_at + REPEAT_AFTER
         self._offer(frame)
+        if self._timer and self._timer.when() > self._repeat_at:
+            self._arm()
 
     def current(self) -> Frame | None:
         """What there is to see now: the newest frame, the offline picture, or nothing yet."""
@@ -85,8 +87,10 @@ class Fanout:
         if frame := self.current():
             sink.offer(frame)
         # Its browser shows this first frame only when another part follows.
-        self._repeat_at = asyncio.get_running_loop().time() + REPEAT_AFTER
-        self._arm()
+        soon = asyncio.get_running_loop().time() + REPEAT_AFTER
+        self._repeat_at = min(self._repeat_at, soon) if self._timer else soon
+        if self.sinks:
+            self._arm()
 
     def leave(self, sink: Sink) -> None:
         """Remove a client; one that has left already is fine."""
@@ -109,7 +113,8 @@ class Fanout:
             self._sample_at = now + SAMPLE_EVERY
             for sink in self.sinks:
                 sink.sample(now)
-        self._arm()
+        if self.sinks:
+            self._arm()
 
     def _repeat(self) -> None:
         self._repeat_at = asyncio.get_running_loop().time() + REPEAT_EVERY

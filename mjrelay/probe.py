@@ -53,7 +53,7 @@ class Report:
         """The report for people."""
         rows: list[tuple[str, str]] = [("source", self.source)]
         for name, value in self.facts.items():
-            values = value if isinstance(value, list) else [value]
+            values = value if isinstance(value, list) else [value] if value else []
             rows += [(name if index == 0 else "", str(v)) for index, v in enumerate(values)]
         if self.pictures:
             rows.append(("pictures", f"{self.pictures} in {self.seconds:.1f} s"))

@@ -21,6 +21,7 @@ _MAX_SIZE_LINE = 256
 
 _STATUS_LINE = re.compile(r"\s*(HTTP(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?$", re.IGNORECASE)
 _HEADER = re.compile(r"([^\s:\x00]+)[ \t]*:[ \t]*(.*)$", re.DOTALL)
+_LENGTH = re.compile(r"[0-9]{1,15}")
 _SIZE_LINE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r*\n")
 _SIZE_LINE_BEGUN = re.compile(rb"[ \t]*[0-9a-fA-F]{0,16}[ \t]*(?:;[^\n]*)?\r*\Z")
 
@@ -67,8 +68,9 @@ class ResponseHead:
         """The promised length of a body that is no stream, or None without a plausible one."""
         if self.is_multipart:
             return None  # cameras send 0, -1 or 9999999 with endless streams
-        digits = [value.strip() for value in self.all("content-length")]
-        return next((int(value) for value in digits if value.isdecimal() and int(value)), None)
+        values = (value.strip() for value in self.all("content-length"))
+        lengths = (int(value) for value in values if _LENGTH.fullmatch(value))
+        return next(filter(None, lengths), None)
 
 
 class ResponseReader:
@@ -123,7 +125,7 @@ class ResponseReader:
         """Read whole lines up to the body. False: more bytes are needed."""
         pending = self._pending
         while True:
-            if len(pending) < len(SOI):
+            if len(pending) < len(SOI) and pending != b"\n":
                 return False
             starts = _HEADLESS_STARTS if self._headless else _BODY_STARTS
             if pending.startswith(starts):
@@ -139,7 +141,7 @@ class ResponseReader:
             del pending[: end + 1]
             self._head_size += end + 1
             if line:
-                self._read_line(line.replace(b"\0", b"").decode("latin-1"))
+                self._read_line(line.decode("latin-1"))
             elif self._headless:
                 self._tolerate("blank line before the answer")
             elif 100 <= self._partial.status < 200:  # noqa: PLR2004 - "continue": the head follows
@@ -150,6 +152,7 @@ class ResponseReader:
 
     def _read_line(self, line: str) -> None:
         head = self._partial
+        line = line.replace("\0", "") or "\0"
         if match := _STATUS_LINE.match(line):
             head.status, head.phrase = int(match[2]), (match[3] or "").strip()
             self._headless = False
@@ -190,6 +193,8 @@ class _Chunks:
         self._raw = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        if self.ended:
+            return
         self._pending += data
         while self._pending and not self.ended:
             if self._raw or self._left:
@@ -206,11 +211,11 @@ class _Chunks:
         if not self._first and self._pending[0] in b"\r\n":
             del self._pending[:1]  # the line end after the chunk before
             return True
-        if match := _SIZE_LINE.match(self._pending):
+        if match := _SIZE_LINE.match(self._pending, 0, _MAX_SIZE_LINE):
             self._first = False
             self._left = int(match[1], 16)
             self.ended = self._left == 0
-            del self._pending[: match.end()]
+            del self._pending[: len(self._pending) if self.ended else match.end()]
             return True
         if len(self._pending) < _MAX_SIZE_LINE and _SIZE_LINE_BEGUN.match(self._pending):
             return False
@@ -250,7 +255,7 @@ class _Inflater:
 
         def inflate(data: bytes) -> Iterator[bytes]:
             try:
-                while data:
+                while data and not inflater.eof:
                     if piece := inflater.decompress(data, _MAX_PIECE):
                         yield piece
                     data = inflater.unconsumed_tail

@@ -70,15 +70,14 @@ class _Walk:
         position: Where to go on: at a marker, or inside a scan.
         resume: Where the next image may begin should this one break off. All bytes before it were
             seen to belong to this image, so none is walked twice.
-        scan_start: Where the latest scan's data begins; 0 before the first scan.
+        in_scan: It stands inside a scan; `seen_scan`: there was one.
         edits: Repairs as (start, stop, replacement), in order.
         cut_off: Bytes already thrown away from the start of an oversized image.
     """
 
     def __init__(self) -> None:
         self.position = self.resume = len(SOI)
-        self.scan_start = 0
-        self.in_scan = False
+        self.in_scan = self.seen_scan = False
         self.has_tables = False
         self.sequential = False
         self.edits: list[tuple[int, int, bytes]] = []
@@ -142,19 +141,13 @@ class JpegFramer:
             complete: All bytes promised by a length have arrived, so that an image which lacks
                 only its EOI is whole.
         """
-        walk, end = self._walk, len(self._buffer)
-        if walk is None:
-            types = multipart.content_types(bytes(self._gap + self._buffer))
-            self._note_foreign([kind for kind in types if not kind.startswith("image/")])
-            return []
-        image = b""
-        if walk.in_scan and not self._eoi_seen:
-            cut = self._end_of_part(walk, end)
-            if cut is not None or complete:
-                image = self._take_without_eoi(walk, end if cut is None else cut)
-        if self._walk is walk:
-            self._break_off(walk, "truncated")
-        return [image] if image else []
+        images: list[bytes] = []
+        while self._walk is not None:
+            images += filter(None, (self._take_unfinished(self._walk, complete=complete),))
+            images += self.feed(b"")  # what waited behind a segment that was cut short
+        types = multipart.content_types(bytes(self._gap + self._buffer))
+        self._note_foreign([kind for kind in types if not kind.startswith("image/")])
+        return images
 
     # Between images
 
@@ -226,12 +219,16 @@ class JpegFramer:
                 stop = self._segment_end(walk)
                 if stop is None:
                     return self._wait(walk)
+                if (boundary := self._find_boundary(stop)) is not None:
+                    # The image was cut here: its segment's length leads into the next part.
+                    walk.resume = boundary
+                    return self._break_off(walk, "truncated")
                 self._enter_segment(walk, marker, stop)
-            elif marker == _EOI and walk.scan_start:
+            elif marker == _EOI and walk.seen_scan:
                 self._eoi_seen = True
                 return self._take(walk, walk.position + len(EOI))
-            elif marker == _SOI and walk.scan_start and not self._eoi_seen:
-                cut = self._end_of_part(walk, walk.position)
+            elif marker == _SOI and walk.seen_scan and not self._eoi_seen:
+                cut = self._end_of_part(walk.position)
                 return self._take_without_eoi(walk, walk.position if cut is None else cut)
             else:
                 return self._break_off(walk, "truncated" if marker in (_SOI, _EOI) else "corrupt")
@@ -245,6 +242,8 @@ class JpegFramer:
             return False
         walk.position = walk.resume = match.start()
         walk.in_scan = False
+        if self._eoi_seen:
+            self._searched = max(self._searched, walk.position)
         return True
 
     def _segment_end(self, walk: _Walk) -> int | None:
@@ -262,24 +261,28 @@ class JpegFramer:
             walk.has_tables = True
         elif marker in _FRAME_HEADERS:
             walk.sequential = marker in _HUFFMAN_SEQUENTIAL
-        elif marker == _APP1 and SOI in self._buffer[start + 4 : stop]:
+        elif marker == _APP1 and self._buffer.find(SOI, start + 4, stop) >= 0:
             # Home Assistant and Mainsail take the thumbnail for the picture.
-            walk.edits.append((start, stop, b""))
+            self._edit(walk, start, stop, b"")
             self.tally.tolerated["thumbnail inside the image"] += 1
         elif marker == _SOS:
             if walk.sequential and not walk.has_tables:
-                walk.edits.append((start, start, STANDARD_TABLES))
+                self._edit(walk, start, start, STANDARD_TABLES)
                 walk.has_tables = True
                 self.tally.tolerated["no Huffman tables"] += 1
-            walk.in_scan = True
-            walk.scan_start = stop
-        walk.resume = start + 2
+            walk.in_scan = walk.seen_scan = True
+        # Without a boundary only what follows can tell whether the segment was whole.
+        walk.resume = stop if self._boundary else start + 2
         walk.position = stop
+
+    def _edit(self, walk: _Walk, start: int, stop: int, replacement: bytes) -> None:
+        if not walk.cut_off:  # an oversized image is dropped anyway
+            walk.edits.append((start, stop, replacement))
 
     def _wait(self, walk: _Walk) -> bytes | None:
         """Before waiting for more bytes: look for an early end, and bound what is kept."""
         if walk.in_scan and not self._eoi_seen:
-            cut = self._end_of_part(walk, len(self._buffer))
+            cut = self._end_of_part(len(self._buffer))
             if cut is not None:
                 return self._take_without_eoi(walk, cut)
         if walk.cut_off + len(self._buffer) > self._max_size:
@@ -318,16 +321,22 @@ class JpegFramer:
         self.tally.tolerated["no end-of-image marker"] += 1
         return self._take(walk, end)
 
+    def _take_unfinished(self, walk: _Walk, *, complete: bool) -> bytes:
+        """At the end of the stream: take an image that lacks only its EOI, or drop it."""
+        end = len(self._buffer)
+        if walk.in_scan and not self._eoi_seen:
+            cut = self._end_of_part(end)
+            if cut is not None or complete:
+                return self._take_without_eoi(walk, end if cut is None else cut)
+        return self._break_off(walk, "truncated")
+
     def _break_off(self, walk: _Walk, reason: str) -> bytes:
         """Drop the image and go back to where another may begin."""
         if walk.cut_off + walk.position > self._max_size:
             reason = "oversized"
         self.tally.dropped[reason] += 1
         self._gap_counted = True  # what remains of the image is no part of its own
-        # A segment cut short made us jump into the next part. Not past its boundary, and not into
-        # a thumbnail the segment held.
-        boundary = self._find_boundary(walk.resume, walk.position)
-        self._leave(walk.resume if boundary is None else boundary)
+        self._leave(walk.resume)
         return b""
 
     def _leave(self, end: int) -> None:
@@ -338,22 +347,22 @@ class JpegFramer:
         del self._buffer[:count]
         self._searched = max(0, self._searched - count)
 
-    def _end_of_part(self, walk: _Walk, stop: int) -> int | None:
-        """Where the scan's data ends before a boundary, or None if there is no boundary."""
-        boundary = self._find_boundary(walk.scan_start, stop)
+    def _end_of_part(self, stop: int) -> int | None:
+        """Where the image's data ends before a boundary, or None if there is no boundary."""
+        boundary = self._find_boundary(stop)
         if boundary is None:
             return None
         line_end = _BEFORE_BOUNDARY.search(self._buffer, max(0, boundary - 4), boundary)
         return line_end.start() if line_end else boundary
 
-    def _find_boundary(self, start: int, stop: int) -> int | None:
-        """Find the boundary between two places, looking at each byte only once."""
-        if not self._boundary or stop <= (start := max(start, self._searched)):
+    def _find_boundary(self, stop: int) -> int | None:
+        """Find a boundary before `stop`, looking at each byte only once."""
+        if not self._boundary or stop <= self._searched:
             return None
-        index = self._buffer.find(self._boundary, start, stop)
+        index = self._buffer.find(self._boundary, self._searched, stop)
         if index >= 0:
             return index
-        self._searched = max(start, stop - len(self._boundary) + 1)
+        self._searched = max(self._searched, stop - len(self._boundary) + 1)
         return None
 
 

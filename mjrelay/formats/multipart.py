@@ -24,7 +24,7 @@ _BLANK_LINE = re.compile(rb"\r*\n\r*\n")
 _CONTENT_TYPE = re.compile(
     rb"(?:^|\n|--\S+[ \t]+)content-type[ \t]*:[ \t]*([^;\r\n \t]*)", re.IGNORECASE
 )
-_CONTENT_LENGTH = re.compile(rb"content-length[ \t]*:[ \t]*(\d+)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"content-length[ \t]*:[ \t]*(\d{1,15})(?!\d)", re.IGNORECASE)
 
 
 def declared_boundary(media_type: str) -> bytes:

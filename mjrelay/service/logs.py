@@ -10,13 +10,12 @@ import structlog
 from mjrelay.address import redact
 
 
-def set_up_logs(*, verbose: bool = False) -> None:
+def set_up_logs(level: int) -> None:
     """Send our log, and that of the libraries, to standard error.
 
     Args:
-        verbose: Show debug lines too: every retry, and what `exec:` programs say.
+        level: Of `logging`; DEBUG shows every retry, and what `exec:` programs say.
     """
-    level = logging.DEBUG if verbose else logging.INFO
     on_terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -34,7 +33,6 @@ def set_up_logs(*, verbose: bool = False) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
 

@@ -56,7 +56,7 @@ class Connection:
                 sock = await _connect(address.host, address.port)
         except TimeoutError as error:
             raise SourceUnreachable(
-                f"{where} does not answer (waited {connect_timeout:g} s)",
+                f"{where} does not answer",
                 "check that the camera is on, in this network, and that the address is right",
             ) from error
         except OSError as error:

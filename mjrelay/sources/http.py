@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from mjrelay import __version__
-from mjrelay.address import HttpAddress
+from mjrelay.address import HttpAddress, redact
 from mjrelay.config import CameraConfig
 from mjrelay.errors import (
     FramingError,
@@ -31,9 +31,11 @@ from mjrelay.sources.connection import SLOT_TAKEN, Connection
 _MAX_REDIRECTS = 3
 # Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
 _POLL_FPS = 5.0
-# SYNs leave at 0 s and 1 s. Dialling anew after 2 s keeps them a second apart while a camera is
-# away; the kernel alone would let the pauses double, and miss the moment it returns.
-_REDIAL_TIMEOUT = 2.0
+# A camera known to accept within a second is dialled anew after two: SYNs leave at 0 s and 1 s, so
+# they stay a second apart while it is away. The kernel alone lets the pauses double, and would miss
+# the moment it returns.
+_QUICK_ACCEPT = 1.0
+_QUICK_CONNECT_TIMEOUT = 2.0
 # A body this long without one image is no picture stream.
 _MAX_WITHOUT_IMAGE = 2**20
 _OTHER_CODECS = {"h264": "H.264", "avc": "H.264", "h265": "H.265", "hevc": "H.265", "mp4": "MP4"}
@@ -58,7 +60,7 @@ class HttpSource:
         self._nonce_uses = 0
         self._connection: Connection | None = None
         self._free_at = 0.0
-        self._connect_timeout = config.connect_timeout
+        self._quick = False
         self._head: ResponseHead | None = None
         self._framing = ""
 
@@ -114,17 +116,13 @@ class HttpSource:
         loop, patience = asyncio.get_running_loop(), self._config.connect_timeout
         await asyncio.sleep(self._free_at - loop.time())
         started = loop.time()
-        took = 0.0
-        try:
-            self._connection = await Connection.dial(
-                address,
-                connect_timeout=self._connect_timeout,
-                tls_timeout=patience,
-                tls_verify=self._config.tls_verify,
-            )
-            took = loop.time() - started
-        finally:
-            self._connect_timeout = min(patience, max(_REDIAL_TIMEOUT, 2 * took))
+        self._connection = await Connection.dial(
+            address,
+            connect_timeout=min(patience, _QUICK_CONNECT_TIMEOUT) if self._quick else patience,
+            tls_timeout=patience,
+            tls_verify=self._config.tls_verify,
+        )
+        self._quick = loop.time() - started < _QUICK_ACCEPT
 
     async def _hang_up(self, *, pause: float | None = None) -> None:
         """Close the connection, if there is one, and note when the next may be dialled."""
@@ -184,7 +182,7 @@ class HttpSource:
         try:
             return address.redirected(location)
         except ValueError as error:
-            raise SourceRefused(f"the camera redirects to {location!r}, no URL") from error
+            raise SourceRefused(f"the camera redirects to {redact(location)!r}, no URL") from error
 
     def _accept_challenge(self, head: ResponseHead, *, refused: bool) -> None:
         """Take up the way in that a 401 offers, or say why we cannot."""

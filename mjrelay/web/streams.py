@@ -117,11 +117,16 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
         frame = camera.ring.newest
         if request.query.get("fresh", "0") not in ("0", ""):
             frame = await _next_frame(camera, frame.seq if frame else 0)
+            if frame is None:
+                waited = f"sent no new picture for {camera.config.first_frame_timeout:g} s"
+                raise _no_picture(camera, waited)
         elif frame is None and camera.state in ("idle", "starting"):
             frame = await _next_frame(camera, 0)
     age = math.inf if frame is None else time.monotonic() - frame.monotonic
-    if frame is None or (max_age is not None and age > max_age):
-        raise _no_picture(camera, None if frame is None else age)
+    if frame is None:
+        raise _no_picture(camera, "has no picture yet")
+    if max_age is not None and age > max_age:
+        raise _no_picture(camera, f"has no picture newer than {age:.1f} s")
     headers = {
         **_NO_STORE,
         "ETag": f'"{_RUN}-{frame.seq}"',
@@ -143,8 +148,7 @@ async def _next_frame(camera: Camera, seq: int) -> Frame | None:
         return None
 
 
-def _no_picture(camera: Camera, age: float | None) -> web.HTTPException:
-    what = "has no picture yet" if age is None else f"has no picture newer than {age:.1f} s"
+def _no_picture(camera: Camera, what: str) -> web.HTTPException:
     why = ": ".join(filter(None, (camera.reason, camera.hint)))
     return web.HTTPServiceUnavailable(
         text=f"camera {camera.name} {what} ({camera.state}{'; ' + why if why else ''})",

@@ -1,0 +1,224 @@
+"""Passwords are asked for in many ways; each is answered as its standard says."""
+
+import hashlib
+import urllib.request
+from base64 import b64decode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mjrelay.formats.authorization import (
+    Challenge,
+    Credentials,
+    answer,
+    choose,
+    parse_challenges,
+)
+
+MUFASA = Credentials("Mufasa", "Circle of Life")
+NONCE = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"
+CNONCE = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+OPAQUE = "FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"
+OFFER = f'realm="http-auth@example.org", qop="auth, auth-int", nonce="{NONCE}", opaque="{OPAQUE}"'
+MD5, SHA256 = f"Digest {OFFER}, algorithm=MD5", f"Digest {OFFER}, algorithm=SHA-256"
+TARGET = "/dir/index.html"
+
+
+def reply(
+    *headers: str,
+    credentials: Credentials = MUFASA,
+    target: str = TARGET,
+    count: int = 1,
+    cnonce: str = CNONCE,
+) -> str:
+    """Return the Authorization header for what a camera asks."""
+    challenge = choose(parse_challenges([*headers]))
+    assert challenge
+    return answer(challenge, credentials, target=target, count=count, cnonce=cnonce)
+
+
+def fields(header: str) -> dict[str, str]:
+    """Read a Digest answer with the standard library's parser."""
+    scheme, _, rest = header.partition(" ")
+    assert scheme == "Digest"
+    return urllib.request.parse_keqv_list(urllib.request.parse_http_list(rest))
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+# Known answers
+
+
+@pytest.mark.parametrize(
+    ("header", "response"),
+    [
+        (MD5, "8ca523f5e9506fed4657c9700eebdbec"),
+        (SHA256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_the_examples_of_rfc_7616_are_answered_as_there(header: str, response: str) -> None:
+    assert fields(reply(header)) == {
+        "username": "Mufasa",
+        "realm": "http-auth@example.org",
+        "uri": TARGET,
+        "algorithm": header.rpartition("=")[2],
+        "nonce": NONCE,
+        "nc": "00000001",
+        "cnonce": CNONCE,
+        "qop": "auth",
+        "response": response,
+        "opaque": OPAQUE,
+    }
+
+
+def test_the_example_of_rfc_2617_is_answered_as_there() -> None:
+    header = (
+        'Digest realm="testrealm@host.com", qop="auth,auth-int", '
+        'nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", opaque="5ccc069c403ebaf9f0171e9517f40e41"'
+    )
+    credentials = Credentials("Mufasa", "Circle Of Life")
+    given = fields(reply(header, credentials=credentials, cnonce="0a4f113b"))
+    assert given["response"] == "6629fae49393a05397450978507c4ef1"
+    assert "algorithm" not in given
+
+
+def test_the_example_of_rfc_2069_is_answered_as_there() -> None:
+    header = (
+        'Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", '
+        'opaque="5ccc069c403ebaf9f0171e9517f40e41"'
+    )
+    given = fields(reply(header, credentials=Credentials("Mufasa", "CircleOfLife")))
+    assert given["response"] == "1949323746fe6a43ef61f9606e7febea"
+    assert not {"qop", "nc", "cnonce"} & given.keys()
+
+
+def test_the_session_form_hashes_both_nonces_into_the_secret() -> None:
+    given = fields(reply(MD5.replace("algorithm=MD5", "algorithm=MD5-sess")))
+    secret = md5(f"{md5('Mufasa:http-auth@example.org:Circle of Life')}:{NONCE}:{CNONCE}")
+    request = md5(f"GET:{TARGET}")
+    assert given["response"] == md5(f"{secret}:{NONCE}:00000001:{CNONCE}:auth:{request}")
+    assert given["algorithm"] == "MD5-sess"
+
+
+def test_the_session_form_without_qop_still_tells_its_cnonce() -> None:
+    given = fields(reply(f'Digest realm="r", nonce="{NONCE}", algorithm="md5-sess"'))
+    secret = md5(f"{md5('Mufasa:r:Circle of Life')}:{NONCE}:{CNONCE}")
+    assert given["response"] == md5(f"{secret}:{NONCE}:{md5(f'GET:{TARGET}')}")
+    assert given["cnonce"] == CNONCE
+
+
+class UrllibDigest(urllib.request.AbstractDigestAuthHandler):
+    """The standard library's answer to Digest, with the cnonce of these tests."""
+
+    def get_cnonce(self, nonce: str) -> str:  # noqa: ARG002 - overrides
+        return CNONCE
+
+
+@pytest.mark.parametrize("qop", [None, "auth"])
+@given(
+    name=st.text("abc '", min_size=1),
+    password=st.text(st.characters(min_codepoint=32, max_codepoint=126)),
+    target=st.text("abc/?&=%20", min_size=1).map("/".__add__),
+)
+def test_the_standard_library_answers_the_same(
+    qop: str | None, name: str, password: str, target: str
+) -> None:
+    asked = {"realm": "the camera", "nonce": NONCE} | ({"qop": qop} if qop else {})
+    passwords = urllib.request.HTTPPasswordMgr()
+    passwords.add_password("the camera", "http://camera/", name, password)
+    oracle = UrllibDigest(passwords)
+    request = urllib.request.Request(f"http://camera{target}")
+    expected = oracle.get_authorization(request, asked)
+    assert expected
+    ours = answer(
+        Challenge("digest", asked),
+        Credentials(name, password),
+        target=request.selector,
+        count=1,
+        cnonce=CNONCE,
+    )
+    assert fields(ours)["response"] == fields(f"Digest {expected}")["response"]
+
+
+def test_each_request_is_counted_in_hexadecimal() -> None:
+    assert fields(reply(MD5, count=255))["nc"] == "000000ff"
+
+
+def test_quotes_in_names_are_escaped() -> None:
+    header = reply(MD5, credentials=Credentials('a "b" \\c', "p"))
+    assert 'username="a \\"b\\" \\\\c"' in header
+
+
+# Basic
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("Aladdin", "open sesame"), ("admin", "a:b:c"), ("admin", ""), ("jürgen", "größe 🔑")],
+)
+def test_basic_is_name_and_password_in_utf_8(username: str, password: str) -> None:
+    header = reply('Basic realm="camera"', credentials=Credentials(username, password))
+    scheme, _, coded = header.partition(" ")
+    assert scheme == "Basic"
+    assert b64decode(coded).decode() == f"{username}:{password}"
+
+
+# What is asked
+
+
+def test_one_header_may_hold_several_challenges() -> None:
+    header = f'Basic realm="camera, front", Digest realm="a \\"b\\", c", nonce={NONCE}, stale=false'
+    assert parse_challenges([header]) == [
+        Challenge("basic", {"realm": "camera, front"}),
+        Challenge("digest", {"realm": 'a "b", c', "nonce": NONCE, "stale": "false"}),
+    ]
+
+
+def test_several_headers_hold_a_challenge_each() -> None:
+    schemes = [challenge.scheme for challenge in parse_challenges(["Basic", SHA256, MD5])]
+    assert schemes == ["basic", "digest", "digest"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'DIGEST REALM="r", NONCE="n"',
+        'Digest realm = "r" , nonce = "n"',
+        'Digest realm="r",nonce="n",',
+        'Digest realm="r" nonce="n"',
+        ', Digest realm="r", nonce="n"',
+        "Digest realm=r, nonce=n",
+    ],
+)
+def test_a_challenge_is_written_in_many_ways(header: str) -> None:
+    assert parse_challenges([header]) == [Challenge("digest", {"realm": "r", "nonce": "n"})]
+
+
+def test_the_strongest_challenge_is_chosen() -> None:
+    assert choose(parse_challenges(['Basic realm="r"', MD5, SHA256])) == Challenge(
+        "digest", parse_challenges([SHA256])[0].parameters
+    )
+    assert fields(reply('Basic realm="r"', MD5))["algorithm"] == "MD5"
+
+
+def test_a_digest_of_an_unknown_kind_leaves_basic() -> None:
+    assert reply(f"Digest {OFFER}, algorithm=SHA-512-256", 'Basic realm="r"').startswith("Basic ")
+
+
+@pytest.mark.parametrize("header", ["Negotiate", "Negotiate abcd==", 'NTLM realm="r"', "", "?"])
+def test_a_challenge_nobody_can_answer_is_none(header: str) -> None:
+    assert choose(parse_challenges([header])) is None
+
+
+@given(st.lists(st.text('Digest Basic realm="x\\", qop=auth,;\n', max_size=60), max_size=3))
+def test_reading_anything_raises_nothing(headers: list[str]) -> None:
+    if challenge := choose(parse_challenges(headers)):
+        answer(challenge, MUFASA, target="/", count=1, cnonce="c")
+
+
+def test_credentials_are_never_printed() -> None:
+    assert "Circle" not in repr(MUFASA)
+    assert "Mufasa" not in f"{MUFASA}"

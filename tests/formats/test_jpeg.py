@@ -1,0 +1,571 @@
+"""JpegFramer cuts whole images out of any bytes, and says what it dropped."""
+
+import itertools
+import sys
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mjrelay.formats import jpeg
+from mjrelay.formats.jpeg import STANDARD_TABLES, JpegFramer, dimensions
+from tests.support import pictures
+from tests.support.pictures import (
+    APP1,
+    COM,
+    DHT,
+    EOI,
+    SOI,
+    insert,
+    picture,
+    progressive,
+    segment,
+    segments,
+    truncated,
+    with_comment_traps,
+    with_fill_bytes,
+    with_restarts,
+    with_standard_tables,
+    with_thumbnail,
+    without_eoi,
+    without_tables,
+)
+from tests.support.quirks import CLOSING, multipart
+
+UNTOUCHED = (picture, progressive, with_restarts, with_comment_traps, with_fill_bytes)
+GOOD = picture(7)
+
+
+def cut(pieces: Iterable[bytes], framer: JpegFramer | None = None) -> list[bytes]:
+    """Return the images of a whole stream."""
+    framer = framer or JpegFramer()
+    return [image for piece in pieces for image in framer.feed(piece)] + framer.finish()
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+def of_length(length: int) -> bytes:
+    """Make a picture of that many bytes."""
+    filled = insert(picture(1), *[segment(COM, bytes(60_000))] * ((length - 2000) // 60_004))
+    return insert(filled, segment(COM, bytes(length - len(filled) - 4)))
+
+
+# Pictures as they should be
+
+
+@pytest.mark.parametrize("draw", UNTOUCHED)
+def test_a_whole_picture_survives_byte_for_byte(draw: pictures.Draw) -> None:
+    framer = JpegFramer()
+    assert framer.feed(draw(3)) == [draw(3)]
+    assert not framer.tally.dropped
+    assert not framer.tally.tolerated
+
+
+@pytest.mark.parametrize("draw", UNTOUCHED)
+def test_pictures_may_follow_each_other_with_nothing_between(draw: pictures.Draw) -> None:
+    assert cut([draw(1) + draw(2) + draw(3)]) == [draw(1), draw(2), draw(3)]
+
+
+def test_an_image_comes_out_with_its_last_byte() -> None:
+    framer = JpegFramer()
+    assert framer.feed(GOOD[:-1]) == []
+    assert not framer.between_images
+    assert framer.feed(GOOD[-1:]) == [GOOD]
+    assert framer.between_images
+
+
+def test_nothing_yields_nothing() -> None:
+    assert cut([b"", b""]) == []
+
+
+def test_a_memoryview_is_as_good_as_bytes() -> None:
+    assert JpegFramer().feed(memoryview(GOOD)) == [GOOD]
+
+
+# Repairs
+
+
+def test_a_thumbnail_is_dropped_and_the_rest_kept() -> None:
+    framer = JpegFramer()
+    assert framer.feed(with_thumbnail(1)) == [picture(1)]
+    assert framer.tally.tolerated == {"thumbnail inside the image": 1}
+
+
+def test_exif_without_a_thumbnail_is_kept() -> None:
+    with_exif = insert(GOOD, segment(APP1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"))
+    assert JpegFramer().feed(with_exif) == [with_exif]
+
+
+def test_missing_huffman_tables_are_inserted_once_before_the_scan() -> None:
+    framer = JpegFramer()
+    assert framer.feed(without_tables(1)) == [with_standard_tables(without_tables(1))]
+    assert framer.tally.tolerated == {"no Huffman tables": 1}
+
+
+def test_the_standard_tables_are_those_of_the_standard() -> None:
+    assert pictures.standard_tables() == STANDARD_TABLES
+
+
+def test_an_image_with_tables_of_its_own_gets_no_others() -> None:
+    [image] = JpegFramer().feed(GOOD)
+    assert STANDARD_TABLES not in image
+
+
+def test_several_scans_without_tables_get_them_once() -> None:
+    *headers, scan = segments(without_tables(1))
+    twice = b"".join([*headers, scan.removesuffix(EOI), scan])
+    [image] = JpegFramer().feed(twice)
+    assert image == b"".join([*headers, STANDARD_TABLES, scan.removesuffix(EOI), scan])
+
+
+def test_a_progressive_image_gets_no_tables() -> None:
+    pieces_without = [piece for piece in segments(progressive(1)) if piece[1] != DHT]
+    [image] = JpegFramer().feed(b"".join(pieces_without))
+    assert STANDARD_TABLES not in image
+
+
+def test_tables_and_thumbnail_are_mended_together() -> None:
+    thumbnailed = insert(without_tables(1), segments(with_thumbnail(1))[2])
+    assert JpegFramer().feed(thumbnailed) == [with_standard_tables(without_tables(1))]
+
+
+# Without EOI
+
+
+def test_images_of_a_camera_that_never_sends_eoi_are_mended() -> None:
+    framer = JpegFramer()
+    images = cut([multipart([without_eoi(1), without_eoi(2)], length=None) + CLOSING], framer)
+    assert images == [picture(1), picture(2)]
+    assert framer.tally.tolerated == {"no end-of-image marker": 2}
+    assert not framer.tally.dropped
+
+
+def test_an_image_without_eoi_ends_where_the_next_begins() -> None:
+    assert cut([without_eoi(1) + picture(2)]) == [picture(1), picture(2)]
+
+
+def test_once_an_eoi_was_seen_an_image_without_one_is_truncated() -> None:
+    framer = JpegFramer()
+    images = cut([multipart([picture(1), without_eoi(2), picture(3)], length=None)], framer)
+    assert images == [picture(1), picture(3)]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+def test_an_image_without_eoi_that_promised_more_is_truncated() -> None:
+    framer = JpegFramer()
+    length = len(picture(1))
+    images = cut([multipart([truncated(1), picture(2)], length=lambda _: length)], framer)
+    assert images == [picture(2)]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+def test_an_image_without_eoi_that_kept_its_promise_is_mended() -> None:
+    assert cut([multipart([without_eoi(1), picture(2)])]) == [picture(1), picture(2)]
+
+
+@pytest.mark.parametrize("eol", ["\r\n", "\n"])
+def test_the_line_end_before_a_boundary_is_not_the_image(eol: str) -> None:
+    stream = multipart([without_eoi(1), without_eoi(2)], length=None, eol=eol)
+    assert cut([stream + b"--boundarydonotcross--"]) == [picture(1), picture(2)]
+
+
+def test_a_declared_boundary_ends_an_image_that_nothing_preceded() -> None:
+    framer = JpegFramer(boundary=b"frame")
+    assert framer.feed(without_eoi(1) + b"\r\n--frame\r\n") == [picture(1)]
+
+
+# The end of the stream
+
+
+def test_finish_between_images_yields_nothing() -> None:
+    framer = JpegFramer()
+    framer.feed(GOOD + b"\r\n--frame")
+    assert framer.finish() == []
+    assert not framer.tally.dropped
+
+
+def test_finish_mends_the_last_image_when_all_that_was_promised_came() -> None:
+    framer = JpegFramer()
+    assert framer.feed(without_eoi(1)) == []
+    assert framer.finish(complete=True) == [picture(1)]
+
+
+def test_finish_drops_an_image_that_broke_off_in_its_scan() -> None:
+    framer = JpegFramer()
+    framer.feed(truncated(1))
+    assert framer.finish() == []
+    assert framer.tally.dropped == {"truncated": 1}
+    assert framer.between_images
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_finish_drops_an_image_that_broke_off_in_its_header(complete: bool) -> None:
+    framer = JpegFramer()
+    framer.feed(GOOD[:100])
+    assert framer.finish(complete=complete) == []
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+def test_finish_yields_the_images_behind_one_cut_inside_a_segment() -> None:
+    # Its length reaches over both of them.
+    stream = multipart([of_length(100_000)[:30_000], picture(1), picture(2)], length=None)
+    assert cut([stream]) == [picture(1), picture(2)]
+
+
+# Damage
+
+
+def test_an_image_cut_inside_its_scan_costs_only_itself() -> None:
+    framer = JpegFramer()
+    images = cut([multipart([picture(1), truncated(2), picture(3)])], framer)
+    assert images == [picture(1), picture(3)]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+@pytest.mark.parametrize("eoi_seen", [False, True])
+@pytest.mark.parametrize("draw", [picture, progressive, without_tables, with_thumbnail])
+def test_an_image_cut_anywhere_costs_only_itself(draw: pictures.Draw, eoi_seen: bool) -> None:
+    whole, before = draw(2), [picture(1)] if eoi_seen else []
+    cuts_that_cost_more = []
+    for length in range(3, len(whole) - 2):
+        parts = multipart([*before, whole[:length], GOOD], length=lambda _: len(whole))
+        if cut([parts + bytes(3000)]) != [*before, GOOD]:
+            cuts_that_cost_more.append(length)
+    assert not cuts_that_cost_more
+
+
+def test_an_image_cut_anywhere_is_counted_once() -> None:
+    cuts_counted_otherwise = []
+    for length in range(3, len(with_thumbnail(2)) - 2):
+        framer = JpegFramer()
+        cut([multipart([picture(1), with_thumbnail(2)[:length], GOOD]) + bytes(3000)], framer)
+        if framer.tally.dropped.total() != 1:
+            cuts_counted_otherwise.append(length)
+    assert not cuts_counted_otherwise
+
+
+@pytest.mark.parametrize("size", [1, 1400])
+def test_the_thumbnail_of_a_cut_image_never_comes_out(size: int) -> None:
+    whole, thumbnail = with_thumbnail(2), picture(2, (16, 16))
+    cuts_that_show_it = []
+    for length in range(800, len(whole) // 2):
+        parts = multipart([picture(1), whole[:length], GOOD], length=lambda _: len(whole))
+        if thumbnail in cut(pieces(parts + bytes(3000), size)):
+            cuts_that_show_it.append(length)
+    assert not cuts_that_show_it
+
+
+def test_the_thumbnail_of_a_corrupt_image_never_comes_out() -> None:
+    soi, app0, exif, *rest = segments(with_thumbnail(2))
+    corrupt = b"".join([soi, app0, exif, b"?", *rest])
+    framer = JpegFramer()
+    assert cut([multipart([picture(1), corrupt, picture(3)])], framer) == [picture(1), picture(3)]
+    assert framer.tally.dropped == {"corrupt": 1}
+
+
+def test_an_eoi_before_any_scan_is_no_picture() -> None:
+    framer = JpegFramer()
+    assert cut([SOI + segment(COM, b"nothing") + EOI + GOOD], framer) == [GOOD]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+def test_a_doubled_soi_is_one() -> None:
+    assert cut([multipart([SOI + picture(1), SOI + picture(2)])]) == [picture(1), picture(2)]
+
+
+# Oversized
+
+
+def test_an_oversized_image_is_dropped_and_the_next_found() -> None:
+    framer = JpegFramer(max_size=50_000)
+    images = cut([multipart([of_length(200_000), GOOD])], framer)
+    assert images == [GOOD]
+    assert framer.tally.dropped == {"oversized": 1}
+
+
+@pytest.mark.parametrize("size", [1, 1400, 65_536])
+def test_an_oversized_image_that_trickles_is_dropped_and_the_next_found(size: int) -> None:
+    framer = JpegFramer(max_size=10_000)
+    images = cut(pieces(multipart([of_length(70_000), GOOD]), size), framer)
+    assert images == [GOOD]
+    assert framer.tally.dropped == {"oversized": 1}
+
+
+def test_a_scan_without_end_is_not_kept() -> None:
+    framer = JpegFramer(max_size=10_000)
+    framer.feed(without_eoi(1))
+    for _ in range(100):
+        framer.feed(bytes(1000))
+        assert len(framer._buffer) < 12_000
+    assert cut([EOI, GOOD], framer) == [GOOD]
+    assert framer.tally.dropped == {"oversized": 1}
+
+
+def test_a_header_without_end_is_not_kept() -> None:
+    framer = JpegFramer(max_size=10_000)
+    framer.feed(SOI)
+    for _ in range(100):
+        framer.feed(segment(COM, bytes(1000)))
+        assert len(framer._buffer) < 12_000
+
+
+def test_thumbnails_without_end_are_not_remembered() -> None:
+    framer = JpegFramer(max_size=10_000)
+    framer.feed(SOI)
+    thumbnails = segment(APP1, SOI) * 2000
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            framer.feed(thumbnails)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+
+
+def test_an_image_of_just_the_largest_size_is_passed_on() -> None:
+    assert cut([GOOD], JpegFramer(max_size=len(GOOD))) == [GOOD]
+    assert cut([GOOD], JpegFramer(max_size=len(GOOD) - 1)) == []
+
+
+def test_an_oversized_image_without_eoi_ends_at_its_boundary() -> None:
+    framer = JpegFramer(max_size=10_000)
+    long = insert(without_eoi(1), segment(COM, bytes(9500))) + bytes(20_000)
+    parts = multipart([long, truncated(2), picture(3)], length=lambda _: len(picture(2)))
+    assert cut(pieces(parts, 500), framer) == [picture(3)]
+    assert framer.tally.dropped == {"oversized": 1, "truncated": 1}
+
+
+# Between images
+
+
+def test_text_without_images_is_not_kept() -> None:
+    framer = JpegFramer()
+    for _ in range(100):
+        assert framer.feed(b"<html>" * 1000) == []
+        assert len(framer._buffer) + len(framer._gap) < 5000
+
+
+def test_each_part_that_is_no_jpeg_is_counted() -> None:
+    framer = JpegFramer()
+    texts = multipart([b"busy", b"still busy"], part_type="text/plain")
+    assert cut([texts + multipart([GOOD])], framer) == [GOOD]
+    assert framer.tally.dropped == {"not_jpeg": 2}
+    assert framer.foreign_type == "text/plain"
+
+
+def test_a_large_part_that_is_no_jpeg_is_counted_once() -> None:
+    framer = JpegFramer()
+    video = multipart([bytes(50_000)], part_type="video/x-h264")
+    assert cut(pieces(video + multipart([GOOD]), 1000), framer) == [GOOD]
+    assert framer.tally.dropped == {"not_jpeg": 1}
+    assert framer.foreign_type == "video/x-h264"
+
+
+def test_two_large_parts_that_are_no_jpegs_are_counted_with_an_image_between() -> None:
+    framer = JpegFramer()
+    video = multipart([bytes(50_000)], part_type="video/x-h264")
+    assert cut([(video + multipart([GOOD])) * 2], framer) == [GOOD, GOOD]
+    assert framer.tally.dropped == {"not_jpeg": 2}
+
+
+def test_an_empty_part_is_no_jpeg() -> None:
+    framer = JpegFramer()
+    assert cut([multipart([picture(1), b"", picture(3)])], framer) == [picture(1), picture(3)]
+    assert framer.tally.dropped == {"not_jpeg": 1}
+
+
+def test_an_image_is_found_whatever_its_part_calls_itself() -> None:
+    framer = JpegFramer()
+    assert cut([multipart([GOOD], part_type="text/html")], framer) == [GOOD]
+    assert not framer.tally.dropped
+
+
+@pytest.mark.parametrize("padding", [b"\0" * 7, b"\xff" * 7, b"\xd9\0"])
+def test_padding_after_an_image_is_trimmed(padding: bytes) -> None:
+    framer = JpegFramer()
+    parts = multipart([picture(1) + padding, picture(2) + padding], length=None)
+    assert cut([parts], framer) == [picture(1), picture(2)]
+    assert framer.tally.tolerated == {"padding after the image": 1}
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\xff\xd8", b"\xff\xd8\x00", b"\xff\xd9", b"junk"])
+def test_junk_before_an_image_is_skipped(junk: bytes) -> None:
+    assert cut(pieces(junk + GOOD, 1)) == [GOOD]
+
+
+# Dimensions
+
+
+@pytest.mark.parametrize("draw", [*UNTOUCHED, with_thumbnail, without_tables])
+def test_dimensions_are_read_from_the_frame_header(draw: pictures.Draw) -> None:
+    assert dimensions(draw(1)) == (64, 48)
+
+
+def test_width_comes_before_height() -> None:
+    assert dimensions(memoryview(picture(1, (80, 24)))) == (80, 24)
+
+
+@pytest.mark.parametrize("image", [b"", SOI, SOI + EOI, GOOD[:30], SOI + b"text" * 9])
+def test_without_a_frame_header_there_are_no_dimensions(image: bytes) -> None:
+    assert dimensions(image) is None
+
+
+@given(st.binary(max_size=200))
+def test_dimensions_of_anything_raise_nothing(data: bytes) -> None:
+    dimensions(SOI + data)
+
+
+# Properties
+
+IMAGES = st.builds(
+    lambda draw, n: draw(n),
+    st.sampled_from([*UNTOUCHED, with_thumbnail, without_tables, without_eoi, truncated]),
+    st.integers(0, 3),
+)
+DAMAGED = st.builds(lambda image, length: image[:length], IMAGES, st.integers(2, 900))
+GAPS = st.one_of(
+    st.sampled_from([b"", b"\r\n", CLOSING, b"\0\0", b"\xff", SOI, EOI, bytes(5000)]),
+    st.sampled_from([multipart([b""]), multipart([b"hi"], part_type="text/plain")]),
+    st.sampled_from([multipart([b""], after=""), multipart([b""], length=None, after="")]),
+    st.binary(max_size=20),
+)
+STREAMS = st.lists(st.tuples(GAPS, IMAGES | DAMAGED), max_size=6).map(
+    lambda items: b"".join(itertools.chain.from_iterable(items))
+)
+SIZES = st.lists(st.integers(1, 1500), min_size=1, max_size=8)
+
+
+def torn(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    at = 0
+    for size in itertools.cycle(sizes):
+        if at >= len(data):
+            return
+        yield data[at : at + size]
+        at += size
+
+
+@given(STREAMS, SIZES)
+def test_any_chunking_yields_the_same_images_and_drops(stream: bytes, sizes: list[int]) -> None:
+    whole, pieced = JpegFramer(boundary=b"frame"), JpegFramer(boundary=b"frame")
+    assert cut(torn(stream, sizes), pieced) == cut([stream], whole)
+    assert pieced.tally.dropped == whole.tally.dropped
+
+
+FRAGMENTS = st.one_of(
+    st.sampled_from([SOI, EOI, SOI + b"\xff", b"\xff", b"\xff\x00", b"\xff\xd0", b"\xff\x01"]),
+    st.sampled_from([b"\xff\xe1\xff\xff", b"\xff\xe1\x00\x10", b"\xff\xfe\x00\x00", b"\xff\xda"]),
+    st.sampled_from([b"\xff\xda\x00\x02", b"\xff\xc0\x00\x02", b"\xff\xc4\x00\x01", b"\r\n--x"]),
+    st.sampled_from([b"\r\n--x\r\nContent-Length: 99\r\n\r\n", bytes(300), GOOD, truncated(1)]),
+    st.binary(max_size=8),
+)
+
+
+@given(st.lists(FRAGMENTS, max_size=40).map(b"".join), SIZES, st.booleans())
+def test_whatever_comes_in_only_images_come_out(
+    stream: bytes, sizes: list[int], complete: bool
+) -> None:
+    framer = JpegFramer(max_size=2000, boundary=b"x")
+    images = [image for piece in torn(stream, sizes) for image in framer.feed(piece)]
+    for image in [*images, *framer.finish(complete=complete)]:
+        assert image.startswith(SOI + b"\xff")
+        assert image.endswith(EOI)
+    assert len(framer._buffer) <= 2000 + 65_537 + max(sizes)
+
+
+# Cost
+
+NESTED = SOI + b"\xff\xe0\xff\xff" + bytes(26)
+NESTED_EXIF = SOI + b"\xff\xe1\xff\xff" + bytes(26)
+USUAL = multipart([with_thumbnail(1), picture(2), without_tables(3)])
+
+
+class Metered(bytearray):
+    """A buffer that counts the bytes looked at through it."""
+
+    looked_at = 0
+
+    def find(self, sought: Any, start: Any = 0, stop: Any = None) -> int:
+        """Search, as bytearray does."""
+        index = super().find(sought, start, stop)
+        self.looked_at += (index if index >= 0 else stop or len(self)) - start
+        return index
+
+    def __getitem__(self, key: Any) -> Any:
+        value = super().__getitem__(key)
+        self.looked_at += len(value) if isinstance(key, slice) else 1
+        return value
+
+
+class MeteredPattern:
+    """A pattern that counts the bytes it passes."""
+
+    def __init__(self, pattern: Any) -> None:
+        self.pattern = pattern
+        self.looked_at = 0
+
+    def search(self, data: bytearray, start: int, *stop: int) -> Any:
+        """Search, as a pattern does."""
+        match = self.pattern.search(data, start, *stop)
+        self.looked_at += (match.end() if match else len(data)) - start
+        return match
+
+
+def work(stream: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many calls were made and bytes looked at to cut a stream."""
+    pattern = MeteredPattern(jpeg._SCAN_END)
+    monkeypatch.setattr(jpeg, "_SCAN_END", pattern)
+    framer = JpegFramer(boundary=b"frame")
+    buffer = framer._buffer = Metered()
+    calls = 0
+
+    def count(_frame: FrameType, _event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    feed = framer.feed
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for at in range(0, len(stream), size):
+            feed(stream[at : at + size])
+    finally:
+        sys.setprofile(before)
+    monkeypatch.undo()
+    assert framer._buffer is buffer
+    return calls + buffer.looked_at + pattern.looked_at
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "size"),
+    [
+        pytest.param(USUAL, 20, 1400, id="usual parts"),
+        pytest.param(USUAL, 8, 1, id="byte by byte"),
+        pytest.param(NESTED, 30_000, 65_536, id="nested images with long segments"),
+        pytest.param(NESTED_EXIF, 30_000, 65_536, id="nested images with long Exif segments"),
+        pytest.param(without_eoi(1), 40, 1400, id="without EOI"),
+        pytest.param(SOI + b"\xff", 20_000, 1400, id="SOI after SOI"),
+        pytest.param(b"\r\n--frame\r\n", 20_000, 1400, id="empty parts"),
+    ],
+)
+def test_twice_the_bytes_cost_no_more_than_twice_the_work(
+    unit: bytes, count: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = work(unit * count, size, monkeypatch)
+    assert work(unit * count * 2, size, monkeypatch) <= 2.2 * once
+
+
+@pytest.mark.parametrize(
+    "unit", [USUAL * 200, NESTED * 30_000, NESTED_EXIF * 30_000], ids=["usual", "APP0", "Exif"]
+)
+def test_no_byte_is_looked_at_more_than_a_few_times(
+    unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert work(unit, 65_536, monkeypatch) <= 8 * len(unit)

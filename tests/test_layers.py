@@ -1,0 +1,87 @@
+"""The modules of mjrelay know each other in one direction only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "mjrelay"
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+)
+# What each layer may import, besides itself, of those beside and below it.
+WORDS = {"mjrelay", "errors", "address", "config"}
+BELOW_CAMERA = WORDS | {"frames", "formats"}
+ALLOWED = {
+    "mjrelay": set[str](),
+    "errors": set[str](),
+    "address": {"errors"},
+    "config": {"errors", "address"},
+    "formats": {"errors"},
+    "frames": {"formats", "errors"},
+    "pictures": set[str](),
+    "ring": BELOW_CAMERA,
+    "fanout": BELOW_CAMERA,
+    "recovery": BELOW_CAMERA,
+    "sources": BELOW_CAMERA | {"pictures"},
+    "service": WORDS,
+    "camera": BELOW_CAMERA | {"pictures", "ring", "fanout", "recovery", "sources"},
+    "web": BELOW_CAMERA | {"camera", "ring", "fanout"},
+    "relay": BELOW_CAMERA | {"web", "camera", "recovery", "sources", "service"},
+    "probe": BELOW_CAMERA | {"sources"},
+    "cli": WORDS | {"relay", "web", "probe", "service"},
+    "__main__": {"cli"},
+}
+
+
+def path_of(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(module: str) -> set[str]:
+    """Return the full name of each module a module imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path_of(module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module
+            assert not node.level, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & {*MODULES}
+            found |= inner or {node.module}
+    return found
+
+
+def layer(module: str) -> str:
+    return module.removeprefix("mjrelay.").split(".")[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_below(module: str) -> None:
+    used = {layer(name) for name in imports(module) if name.split(".")[0] == "mjrelay"}
+    assert used <= ALLOWED[layer(module)] | {layer(module)}
+
+
+def test_no_layer_reaches_itself_through_another() -> None:
+    remaining = {name: below - {name} for name, below in ALLOWED.items()}
+    while remaining:
+        lowest = {name for name, below in remaining.items() if not below & remaining.keys()}
+        assert lowest, f"a circle in {remaining}"
+        remaining = {name: below for name, below in remaining.items() if name not in lowest}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if layer(name) == "formats"])
+def test_formats_do_no_input_or_output(module: str) -> None:
+    banned = {"socket", "ssl", "asyncio", "time", "datetime", "logging", "structlog", "os", "io"}
+    assert not {name.split(".")[0] for name in imports(module)} & banned
+
+
+@pytest.mark.parametrize(
+    ("library", "importers"),
+    [("PIL", {"mjrelay.pictures"}), ("tomli_w", {"mjrelay.cli"}), ("argparse", {"mjrelay.cli"})],
+)
+def test_one_module_knows_a_library(library: str, importers: set[str]) -> None:
+    users = {m for m in MODULES if library in {name.split(".")[0] for name in imports(m)}}
+    assert users == importers
