@@ -115,7 +115,7 @@ def test_an_address_to_listen_on_is_a_host_and_port_or_a_socket(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", "localhost", "::1:80", "a:b", "a:65536", "a:-1", "[::1]", "unix:relative", "a:80/"],
+    ["", "8080", "host", "::1:80", "a:b", "a:65536", "a:-1", "[::1]", "unix:relative", "a:80/"],
 )
 def test_what_is_no_address_to_listen_on_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r'such as "127.0.0.1:8080"'):
