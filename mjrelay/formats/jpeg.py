@@ -1,30 +1,24 @@
-"""Cut a camera's bytes into JPEG images by walking their markers, and make each image whole.
+"""What a JPEG is made of: markers, the tables that may be missing, the size in its header.
 
-Markers and segments are those of ITU-T T.81 (the JPEG standard), Annex B. The walk skips segments
-by their length, so an FFD9 inside a comment or a thumbnail never ends an image; inside a scan it
-stops at the first marker that is neither stuffing (FF00) nor a restart (FFD0-FFD7).
+Names are those of ITU-T T.81, the JPEG standard, Annex B.
 """
 
-import re
 import struct
-from collections import Counter
-from dataclasses import dataclass, field
-
-from mjrelay.formats import multipart
 
 SOI = b"\xff\xd8"
 EOI = b"\xff\xd9"
 
-_IMAGE_START = b"\xff\xd8\xff"
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-_FILL = 0xFF
-_EOI, _SOI, _SOS, _DHT = 0xD9, 0xD8, 0xDA, 0xC4
-_APP1 = 0xE1
-_HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-_WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - _STANDALONE - {_SOI, _EOI}
+# The second byte of a marker; the first is always FILL.
+FILL = 0xFF
+M_SOI, M_EOI, M_SOS, M_DHT, M_APP1 = 0xD8, 0xD9, 0xDA, 0xC4, 0xE1
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {M_DHT, 0xC8, 0xCC}
+"""SOF markers: the segment that holds the picture's size."""
+HUFFMAN_SEQUENTIAL = frozenset({0xC0, 0xC1})
+"""Those whose pictures the standard tables decode."""
+STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers without a segment: TEM and the restart markers."""
+WITH_SEGMENT = frozenset(range(0xC0, 0xFF)) - STANDALONE - {M_SOI, M_EOI}
+"""Markers followed by a segment that begins with its length."""
 
 # T.81 Annex K.3: the tables of motion JPEG, which USB cameras and AVI files leave out.
 STANDARD_TABLES = bytes.fromhex(
@@ -43,338 +37,16 @@ STANDARD_TABLES = bytes.fromhex(
     "f8f9fa"
 )
 
-_BEFORE_BOUNDARY = re.compile(rb"\r?\n(?:--)?\Z")
-_PADDING = (b"\0", b"\xff", b"\xd9")
-
-# What stands between two images is a part's head of some 100 bytes; more is not a head.
-_MAX_GAP = 4096
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What a source's bytes had to be forgiven, counted over its whole life.
-
-    Attributes:
-        dropped: Images not passed on, by reason: truncated, corrupt, oversized, not_jpeg.
-        tolerated: Quirks met and mended, by a few words each.
-    """
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    tolerated: Counter[str] = field(default_factory=Counter)
-
-
-class _Walk:
-    """How far the walk through the image at the start of the buffer has come.
-
-    Attributes:
-        position: Where to go on: at a marker, or inside a scan.
-        resume: Where the next image may begin should this one break off. All bytes before it were
-            seen to belong to this image, so none is walked twice.
-        in_scan: It stands inside a scan; `seen_scan`: there was one.
-        edits: Repairs as (start, stop, replacement), in order.
-        cut_off: Bytes already thrown away from the start of an oversized image.
-    """
-
-    def __init__(self) -> None:
-        self.position = self.resume = len(SOI)
-        self.in_scan = self.seen_scan = False
-        self.has_tables = False
-        self.sequential = False
-        self.edits: list[tuple[int, int, bytes]] = []
-        self.cut_off = 0
-
-
-class JpegFramer:
-    """Cuts a stream of bytes into whole JPEG images, whatever stands between them.
-
-    Feed it a multipart body, concatenated JPEGs or one picture, in pieces of any size: the images
-    do not depend on how the bytes were cut. Each image begins with SOI, ends with EOI, has Huffman
-    tables and no thumbnail, and is otherwise the camera's own bytes. Time is linear in the bytes
-    fed; memory is bounded by `max_size` and the largest piece.
-
-    Args:
-        max_size: Largest image in bytes. A longer one is a lost EOI, not a picture.
-        boundary: The multipart boundary the camera declared, if any. Only a hint: it shows where
-            an image without EOI ends. The boundary seen on the wire is preferred.
-        tally: Where to count what was dropped and tolerated.
-    """
-
-    def __init__(
-        self, *, max_size: int = 8 * 2**20, boundary: bytes = b"", tally: Tally | None = None
-    ) -> None:
-        self.tally = tally or Tally()
-        self.foreign_type = ""
-        """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
-        self._max_size = max_size
-        self._boundary = boundary
-        self._buffer = bytearray()
-        self._walk: _Walk | None = None
-        self._promised: int | None = None
-        self._gap = bytearray()
-        self._gap_counted = False
-        self._searched = 0  # the buffer holds no boundary before this
-        # A camera that has shown one EOI always sends them: from then on an image without one is
-        # truncated. One that never did leaves them out, and its images are mended.
-        self._eoi_seen = False
-
-    @property
-    def between_images(self) -> bool:
-        """No image has begun that has not ended."""
-        return self._walk is None
-
-    def feed(self, data: bytes | memoryview) -> list[bytes]:
-        """Take the next bytes; return the images they complete, oldest first."""
-        self._buffer += data
-        images: list[bytes] = []
-        while self._walk is not None or self._find_start():
-            image = self._go_on()
-            if image is None:
-                break
-            if image:
-                images.append(image)
-        return images
-
-    def finish(self, *, complete: bool = False) -> list[bytes]:
-        """Take the end of the stream; return the image it completes, if any.
-
-        Args:
-            complete: All bytes promised by a length have arrived, so that an image which lacks
-                only its EOI is whole.
-        """
-        images: list[bytes] = []
-        while self._walk is not None:
-            images += filter(None, (self._take_unfinished(self._walk, complete=complete),))
-            images += self.feed(b"")  # what waited behind a segment that was cut short
-        types = multipart.content_types(bytes(self._gap + self._buffer))
-        self._note_foreign([kind for kind in types if not kind.startswith("image/")])
-        return images
-
-    # Between images
-
-    def _find_start(self) -> bool:
-        """Skip to the next image. False: none has begun yet."""
-        start = self._buffer.find(_IMAGE_START)
-        if start < 0:
-            # The last two bytes may be the beginning of a beginning.
-            self._skip(max(0, len(self._buffer) - len(_IMAGE_START) + 1))
-            return False
-        self._skip(start)
-        self._read_gap()
-        self._walk = _Walk()
-        return True
-
-    def _skip(self, count: int) -> None:
-        """Move bytes that belong to no image into the gap."""
-        room = _MAX_GAP - len(self._gap)
-        self._gap += self._buffer[: min(count, room)]
-        self._forget(count)
-        if count > room and not self._gap_counted:
-            self._gap_counted = True
-            self.tally.dropped["not_jpeg"] += 1
-            self._note_foreign(multipart.content_types(bytes(self._gap)))
-
-    def _read_gap(self) -> None:
-        """Learn from the text before an image: the boundary, and parts that were no JPEG."""
-        gap = bytes(self._gap)
-        self._gap.clear()
-        self._promised = multipart.content_length(gap)
-        if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
-            self._boundary = boundary
-            self._searched = 0
-        if not self._gap_counted:
-            if foreign := multipart.content_types(gap)[:-1]:
-                self.tally.dropped["not_jpeg"] += len(foreign)
-                self._note_foreign(foreign)
-            if gap.startswith(_PADDING):
-                self.tally.tolerated["padding after the image"] += 1
-        self._gap_counted = False
-
-    def _note_foreign(self, types: list[str]) -> None:
-        if types:
-            self.foreign_type = types[-1]
-
-    # Through an image
-
-    def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911 - one branch for each kind of marker
-        """Walk on through the image at the start of the buffer.
-
-        Returns:
-            The image; empty bytes when it broke off and was dropped; None to wait for more bytes.
-        """
-        walk, buffer = self._walk, self._buffer
-        assert walk is not None
-        while True:
-            if walk.in_scan and not self._cross_scan(walk):
-                return self._wait(walk)
-            if len(buffer) < walk.position + 2:
-                return self._wait(walk)
-            if buffer[walk.position] != _FILL:
-                return self._break_off(walk, "corrupt")
-            marker = buffer[walk.position + 1]
-            if marker == _FILL:
-                walk.position += 1
-            elif marker in _STANDALONE:
-                walk.position += 2
-            elif marker in _WITH_LENGTH:
-                stop = self._segment_end(walk)
-                if stop is None:
-                    return self._wait(walk)
-                if (boundary := self._find_boundary(stop)) is not None:
-                    # The image was cut here: its segment's length leads into the next part.
-                    walk.resume = boundary
-                    return self._break_off(walk, "truncated")
-                self._enter_segment(walk, marker, stop)
-            elif marker == _EOI and walk.seen_scan:
-                self._eoi_seen = True
-                return self._take(walk, walk.position + len(EOI))
-            elif marker == _SOI and walk.seen_scan and not self._eoi_seen:
-                cut = self._end_of_part(walk.position)
-                return self._take_without_eoi(walk, walk.position if cut is None else cut)
-            else:
-                return self._break_off(walk, "truncated" if marker in (_SOI, _EOI) else "corrupt")
-
-    def _cross_scan(self, walk: _Walk) -> bool:
-        """Move to the marker that ends the scan. False: it has not arrived."""
-        match = _SCAN_END.search(self._buffer, walk.position)
-        if match is None:
-            # A last FF may be half a marker.
-            walk.position = max(walk.position, len(self._buffer) - 1)
-            return False
-        walk.position = walk.resume = match.start()
-        walk.in_scan = False
-        if self._eoi_seen:
-            self._searched = max(self._searched, walk.position)
-        return True
-
-    def _segment_end(self, walk: _Walk) -> int | None:
-        """Where the segment at the current marker ends, or None while it is incomplete."""
-        start = walk.position + 2
-        if len(self._buffer) < start + 2:
-            return None
-        stop = start + int.from_bytes(self._buffer[start : start + 2], "big")
-        return stop if stop <= len(self._buffer) else None
-
-    def _enter_segment(self, walk: _Walk, marker: int, stop: int) -> None:
-        """Note what a segment means for the image, and move behind it."""
-        start = walk.position
-        if marker == _DHT:
-            walk.has_tables = True
-        elif marker in _FRAME_HEADERS:
-            walk.sequential = marker in _HUFFMAN_SEQUENTIAL
-        elif marker == _APP1 and self._buffer.find(SOI, start + 4, stop) >= 0:
-            # Home Assistant and Mainsail take the thumbnail for the picture.
-            self._edit(walk, start, stop, b"")
-            self.tally.tolerated["thumbnail inside the image"] += 1
-        elif marker == _SOS:
-            if walk.sequential and not walk.has_tables:
-                self._edit(walk, start, start, STANDARD_TABLES)
-                walk.has_tables = True
-                self.tally.tolerated["no Huffman tables"] += 1
-            walk.in_scan = walk.seen_scan = True
-        # Without a boundary only what follows can tell whether the segment was whole.
-        walk.resume = stop if self._boundary else start + 2
-        walk.position = stop
-
-    def _edit(self, walk: _Walk, start: int, stop: int, replacement: bytes) -> None:
-        if not walk.cut_off:  # an oversized image is dropped anyway
-            walk.edits.append((start, stop, replacement))
-
-    def _wait(self, walk: _Walk) -> bytes | None:
-        """Before waiting for more bytes: look for an early end, and bound what is kept."""
-        if walk.in_scan and not self._eoi_seen:
-            cut = self._end_of_part(len(self._buffer))
-            if cut is not None:
-                return self._take_without_eoi(walk, cut)
-        if walk.cut_off + len(self._buffer) > self._max_size:
-            # Walk on without keeping it, so that its end is found where it really is.
-            passed = min(walk.position, len(self._buffer))
-            self._forget(passed)
-            walk.cut_off += passed
-            walk.position -= passed
-            walk.resume = max(0, walk.resume - passed)
-        return None
-
-    # Out of an image
-
-    def _take(self, walk: _Walk, end: int) -> bytes:
-        """Cut the image out of the buffer, repaired."""
-        if walk.cut_off + end > self._max_size:
-            walk.resume = end
-            return self._break_off(walk, "oversized")
-        at = 0
-        with memoryview(self._buffer) as view:
-            pieces: list[bytes | memoryview] = []
-            for start, stop, replacement in walk.edits:
-                pieces += view[at:start], replacement
-                at = stop
-            image = b"".join((*pieces, view[at:end]))
-            del pieces
-        self._leave(end)
-        return image
-
-    def _take_without_eoi(self, walk: _Walk, end: int) -> bytes:
-        """Take an image that ended with its part, unless the part promised more."""
-        if self._promised and self._promised > walk.cut_off + end + len(EOI):
-            walk.resume = end
-            return self._break_off(walk, "truncated")
-        walk.edits.append((end, end, EOI))
-        self.tally.tolerated["no end-of-image marker"] += 1
-        return self._take(walk, end)
-
-    def _take_unfinished(self, walk: _Walk, *, complete: bool) -> bytes:
-        """At the end of the stream: take an image that lacks only its EOI, or drop it."""
-        end = len(self._buffer)
-        if walk.in_scan and not self._eoi_seen:
-            cut = self._end_of_part(end)
-            if cut is not None or complete:
-                return self._take_without_eoi(walk, end if cut is None else cut)
-        return self._break_off(walk, "truncated")
-
-    def _break_off(self, walk: _Walk, reason: str) -> bytes:
-        """Drop the image and go back to where another may begin."""
-        if walk.cut_off + walk.position > self._max_size:
-            reason = "oversized"
-        self.tally.dropped[reason] += 1
-        self._gap_counted = True  # what remains of the image is no part of its own
-        self._leave(walk.resume)
-        return b""
-
-    def _leave(self, end: int) -> None:
-        self._walk = None
-        self._forget(end)
-
-    def _forget(self, count: int) -> None:
-        del self._buffer[:count]
-        self._searched = max(0, self._searched - count)
-
-    def _end_of_part(self, stop: int) -> int | None:
-        """Where the image's data ends before a boundary, or None if there is no boundary."""
-        boundary = self._find_boundary(stop)
-        if boundary is None:
-            return None
-        line_end = _BEFORE_BOUNDARY.search(self._buffer, max(0, boundary - 4), boundary)
-        return line_end.start() if line_end else boundary
-
-    def _find_boundary(self, stop: int) -> int | None:
-        """Find a boundary before `stop`, looking at each byte only once."""
-        if not self._boundary or stop <= self._searched:
-            return None
-        index = self._buffer.find(self._boundary, self._searched, stop)
-        if index >= 0:
-            return index
-        self._searched = max(self._searched, stop - len(self._boundary) + 1)
-        return None
-
 
 def dimensions(image: bytes | memoryview) -> tuple[int, int] | None:
     """Width and height of a JPEG in pixels, or None where its frame header cannot be found."""
     position = len(SOI)
-    while position + 9 <= len(image) and image[position] == _FILL:
+    while position + 9 <= len(image) and image[position] == FILL:
         marker = image[position + 1]
-        if marker in _FRAME_HEADERS:
+        if marker in FRAME_HEADERS:
             height, width = struct.unpack_from(">HH", image, position + 5)
             return width, height
-        if marker == _FILL:
+        if marker == FILL:
             position += 1
         else:
             position += 2 + struct.unpack_from(">H", image, position + 2)[0]

@@ -6,7 +6,7 @@ from typing import Any, Protocol, assert_never
 
 from mjrelay.address import CommandAddress, HttpAddress, TestcardAddress
 from mjrelay.config import CameraConfig
-from mjrelay.formats.jpeg import Tally
+from mjrelay.formats.tally import Tally
 
 
 class Source(Protocol):

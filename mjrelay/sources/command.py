@@ -13,7 +13,8 @@ import structlog
 
 from mjrelay.address import CommandAddress, redact
 from mjrelay.errors import SourceLost, SourceRefused
-from mjrelay.formats.jpeg import JpegFramer, Tally
+from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.tally import Tally
 
 # A program that does not end at SIGTERM within this time is killed. Within the two seconds a
 # shutdown may last.

@@ -24,8 +24,9 @@ from mjrelay.formats.authorization import (
     choose,
     parse_challenges,
 )
+from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader
-from mjrelay.formats.jpeg import JpegFramer, Tally
+from mjrelay.formats.tally import Tally
 from mjrelay.sources.connection import SLOT_TAKEN, Connection
 
 _MAX_REDIRECTS = 3

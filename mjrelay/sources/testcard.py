@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from mjrelay.address import TestcardAddress
-from mjrelay.formats.jpeg import Tally
+from mjrelay.formats.tally import Tally
 from mjrelay.pictures import test_card
 
 

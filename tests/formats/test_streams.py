@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from mjrelay.errors import FramingError
 from mjrelay.formats import multipart
+from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseReader
-from mjrelay.formats.jpeg import JpegFramer, Tally
+from mjrelay.formats.tally import Tally
 from tests.support.quirks import REPLIES, Reply
 
 CATALOGUE = pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mjrelay.formats import jpeg
-from mjrelay.formats.jpeg import STANDARD_TABLES, JpegFramer, dimensions
+from mjrelay.formats import framer as framer_module
+from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.jpeg import STANDARD_TABLES, dimensions
 from tests.support import pictures
 from tests.support.pictures import (
     APP1,
@@ -520,8 +521,8 @@ class MeteredPattern:
 
 def work(stream: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many calls were made and bytes looked at to cut a stream."""
-    pattern = MeteredPattern(jpeg._SCAN_END)
-    monkeypatch.setattr(jpeg, "_SCAN_END", pattern)
+    pattern = MeteredPattern(framer_module._SCAN_END)
+    monkeypatch.setattr(framer_module, "_SCAN_END", pattern)
     framer = JpegFramer(boundary=b"frame")
     buffer = framer._buffer = Metered()
     calls = 0
