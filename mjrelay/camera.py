@@ -13,7 +13,7 @@ import structlog
 
 from mjrelay.config import CameraConfig
 from mjrelay.errors import SourceError, SourceStalled, SourceUnreachable
-from mjrelay.fanout import OFFLINE_AFTER, Fanout
+from mjrelay.fanout import OFFLINE_AFTER, Fanout, Sink
 from mjrelay.frames import Frame
 from mjrelay.recovery.backoff import Backoff
 from mjrelay.ring import FrameRing
@@ -99,15 +99,17 @@ class Camera:
                 self._watched.clear()
                 self._left_at = time.monotonic()
 
-    async def welcome(self) -> None:
-        """See to it that a new viewer sees a frame, or soon why there is none."""
-        if self.state in ("streaming", "frozen"):
-            return
-        try:
-            async with asyncio.timeout(OFFLINE_AFTER):
-                await self.ring.newer_than(self.published)
-        except TimeoutError:
-            await self._draw_offline()
+    async def admit(self, sink: Sink) -> None:
+        """Let a client watch: it sees the newest frame at once, or soon why there is none."""
+        if self.state in ("recovering", "absent"):
+            await self._draw_offline()  # the newest frame may be hours old
+        self.fanout.join(sink)
+        if self.state in ("idle", "starting"):
+            try:
+                async with asyncio.timeout(OFFLINE_AFTER):
+                    await self.ring.newer_than(self.published)
+            except TimeoutError:
+                await self._draw_offline()
 
     @property
     def retry_in(self) -> float | None:

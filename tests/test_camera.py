@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.fanout import OFFLINE_AFTER
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
@@ -165,9 +166,8 @@ async def test_no_offline_picture_where_it_is_not_wanted() -> None:
     sink = RecordingSink()
     async with running(camera):
         with camera.watched():
-            camera.fanout.join(sink)
             await until(lambda: camera.state == "recovering")
-            await camera.welcome()
+            await camera.admit(sink)
             assert camera.fanout.current() is None
             camera.fanout.leave(sink)
 
@@ -186,3 +186,15 @@ async def test_a_test_card_streams() -> None:
     async with running(camera):
         frame = await asyncio.wait_for(camera.ring.newer_than(3), 5)
     assert frame.dimensions == (64, 48)
+
+
+async def test_who_comes_during_an_outage_sees_its_reason_and_no_old_picture() -> None:
+    camera = scripted(ScriptedSource([*steps(1), SourceLost("gone")]), redial_delay=30)
+    sink = RecordingSink()
+    async with running(camera):
+        await until(lambda: camera.state == "recovering")
+        await asyncio.sleep(OFFLINE_AFTER)
+        with camera.watched():
+            await camera.admit(sink)
+            camera.fanout.leave(sink)
+    assert [frame.seq for frame in sink.frames] == [0]

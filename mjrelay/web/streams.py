@@ -91,8 +91,7 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     clients[client.id] = client
     try:
         with camera.watched():
-            camera.fanout.join(sink)
-            await camera.welcome()
+            await camera.admit(sink)
             await sink.ended
     finally:
         sink.close()
