@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mjrelay.formats.jpeg import Tally
+from mjrelay.formats.tally import Tally
 from mjrelay.frames import Frame
 
 from .pictures import stamped
