@@ -1,0 +1,136 @@
+"""SocketSink on real sockets."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mjrelay.fanout import Fanout
+from mjrelay.frames import Frame
+from mjrelay.web.sinks import SocketSink
+from tests.support.pictures import picture
+
+# More than the kernel takes at once from a client that does not read.
+LARGE = picture(1) + bytes(8 * 2**20)
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The relay's and the client's end of a TCP connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as ours,
+    ):
+        ours.setblocking(False)
+        client.setblocking(False)
+        yield ours, client
+
+
+def frame(seq: int, image: bytes = b"") -> Frame:
+    return Frame.of(image or picture(seq), seq=seq, captured_at=0.0, monotonic=0.0)
+
+
+async def drain(client: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < count:
+        data += await loop.sock_recv(client, 2**20)
+    return bytes(data)
+
+
+async def test_a_frame_is_sent_whole_in_the_turn_it_is_offered() -> None:
+    with connected() as (ours, client):
+        sink = SocketSink(ours, Fanout())
+        sink.offer(frame(1))
+        assert sink.sent == 1
+        assert await drain(client, 1) == frame(1).part
+        sink.close()
+
+
+async def test_a_busy_sink_lets_frames_pass_and_goes_on_with_the_newest() -> None:
+    with connected() as (ours, client):
+        fanout = Fanout()
+        sink = SocketSink(ours, fanout)
+        fanout.join(sink)
+        for number, image in enumerate((LARGE, b"", b"", b""), 1):
+            fanout.show(frame(number, image))
+        assert (sink.sent, sink.skipped) == (0, 3)
+        expected = frame(1, LARGE).part + frame(4).part
+        assert await drain(client, len(expected)) == expected
+        assert (sink.sent, sink.skipped) == (2, 2)
+        sink.close()
+
+
+async def test_a_repetition_for_a_busy_sink_is_no_frame_skipped() -> None:
+    with connected() as (ours, _):
+        sink = SocketSink(ours, Fanout())
+        large = frame(1, LARGE)
+        sink.offer(large)
+        sink.offer(large)
+        assert sink.skipped == 0
+        sink.close()
+
+
+async def test_finishing_waits_for_the_end_of_the_part() -> None:
+    with connected() as (ours, client):
+        sink = SocketSink(ours, Fanout())
+        large = frame(1, LARGE)
+        sink.offer(large)
+        sink.finish()
+        assert not sink.ended.done()
+        assert await drain(client, len(large.part)) == large.part
+        await asyncio.wait_for(sink.ended, 5)
+        sink.close()
+
+
+async def test_a_client_that_is_gone_ends_the_sink_and_leaves_the_fanout() -> None:
+    with connected() as (ours, client):
+        fanout = Fanout()
+        sink = SocketSink(ours, fanout)
+        fanout.join(sink)
+        client.close()
+        for number in range(1, 50):
+            fanout.show(frame(number))
+            await asyncio.sleep(0)
+        await asyncio.wait_for(sink.ended, 5)
+        assert not fanout.sinks
+        sink.close()
+
+
+async def test_a_client_whose_kernel_takes_nothing_for_long_is_given_up() -> None:
+    with connected() as (ours, _):
+        sink = SocketSink(ours, Fanout(), dead_after=0.3)
+        sink.offer(frame(1, LARGE))
+        await asyncio.wait_for(sink.ended, 10)
+        sink.close()
+
+
+@pytest.mark.parametrize(("fps", "offered", "sent"), [(0, 60, 60), (10, 60, 20), (20, 60, 40)])
+async def test_thinning_keeps_the_wanted_rate(
+    monkeypatch: pytest.MonkeyPatch, fps: float, offered: int, sent: int
+) -> None:
+    with connected() as (ours, _):
+        sink = SocketSink(ours, Fanout(), fps=fps)
+        now = 100.0
+        monkeypatch.setattr(sink._loop, "time", lambda: now)
+        for number in range(1, offered + 1):
+            sink.offer(frame(number))
+            now += 1 / 30
+        assert sink.sent == pytest.approx(sent, abs=1)
+        sink.close()
+
+
+async def test_the_rate_is_that_between_samples() -> None:
+    with connected() as (ours, _):
+        sink = SocketSink(ours, Fanout())
+        now = asyncio.get_running_loop().time()
+        for number in range(1, 11):
+            sink.offer(frame(number))
+        sink.sample(now + 2)
+        assert sink.rate == pytest.approx(5, abs=0.2)
+        sink.sample(now + 3)
+        assert sink.rate == 0
+        sink.close()
