@@ -6,15 +6,20 @@ Parsed once, when the configuration is read, so that a mistake shows before anyt
 import re
 import shlex
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit
 
 # Up to the last @ of the authority; past a slash or question mark too, if what follows the colon is
 # no port: somebody's password holds one and was not encoded.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d*(?:[/?#\s]|$))\S*)@")
+# Every repetition is bounded: a camera may choose the text.
+_USERINFO = re.compile(
+    r"(?<=://)(?:[^/?#\s]{0,512}|[^/?#\s:]{0,256}:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})@"
+)
 _SECRET_QUERY = re.compile(
-    r"(?<=[?&;])([\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*|pw|loginpas)=[^&#\s]*",
+    r"(?<=[?&;])([\w-]{0,24}(?:pass|pwd|token|secret|auth|key)[\w-]{0,24}|pw|loginpas)=[^&#\s]*",
     re.IGNORECASE,
 )
+# Of a target: whatever is not a letter of ASCII or one of these is percent-encoded.
+_AS_IT_IS = "%/:?#[]@!$&'()*+,;=~-._|\\^`{}\"<>"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
 
 
@@ -60,7 +65,9 @@ class HttpAddress:
             tls=tls,
             host=parts.hostname,
             port=port or (443 if tls else 80),
-            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            target=quote(
+                (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_AS_IT_IS
+            ),
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
         )
@@ -87,13 +94,16 @@ class HttpAddress:
         return self.url
 
     def redirected(self, location: str) -> "HttpAddress":
-        """Where a redirect leads; credentials go along to the same host only."""
-        there = HttpAddress.parse(urljoin(self.url, location))
-        if there.host != self.host or there.username:
-            return there
-        return HttpAddress(
-            there.tls, there.host, there.port, there.target, self.username, self.password
-        )
+        """Where a redirect leads. Raises ValueError if that is no HTTP address."""
+        return HttpAddress.parse(urljoin(self.url, location))
+
+    def may_share_secrets_with(self, other: "HttpAddress") -> bool:
+        """Whether a password for this address may be sent to another.
+
+        To the same port of the same host, and to any port of that host over TLS.
+        """
+        same_port = (self.tls, self.port) == (other.tls, other.port)
+        return self.host == other.host and (same_port or other.tls)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,18 @@ from typing import Literal
 import structlog
 
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SourceError, SourceStalled, SourceUnreachable
+from mjrelay.errors import SLOT_TAKEN, SourceError, SourceStalled, SourceUnreachable
 from mjrelay.fanout import OFFLINE_AFTER, Fanout, Sink
 from mjrelay.frames import Frame
+from mjrelay.placeholder import Placeholder
 from mjrelay.recovery.backoff import Backoff
 from mjrelay.ring import FrameRing
 from mjrelay.sources import Source
 
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
 
-# Of the offline picture, before a camera has shown its own size.
-_USUAL_SIZE = (640, 480)
+# The states in which there are no frames, and something should be done about it.
+_DOWN = ("recovering", "absent")
 
 log = structlog.get_logger()
 
@@ -70,7 +71,10 @@ class Camera:
         self._last_image = b""
         self._changed_at = 0.0
         self._down_since: float | None = None
-        self._drawn: tuple[str, ...] = ()
+        self._told: set[str] = set()
+        self._placeholder = Placeholder(name, self.fanout, wanted=config.placeholder)
+        # Set while it is known whether frames come or not.
+        self._settled = asyncio.Event()
 
     async def run(self) -> None:
         """Stream, and recover, until cancelled."""
@@ -101,15 +105,20 @@ class Camera:
 
     async def admit(self, sink: Sink) -> None:
         """Let a client watch: it sees the newest frame at once, or soon why there is none."""
-        if self.state in ("recovering", "absent"):
-            await self._draw_offline()  # the newest frame may be hours old
+        if self.state in _DOWN:
+            await self._show_placeholder()  # the newest frame may be hours old
         self.fanout.join(sink)
-        if self.state in ("idle", "starting"):
-            try:
-                async with asyncio.timeout(OFFLINE_AFTER):
-                    await self.ring.newer_than(self.published)
-            except TimeoutError:
-                await self._draw_offline()
+        if not await self.settled(within=OFFLINE_AFTER):
+            await self._show_placeholder()
+
+    async def settled(self, *, within: float) -> bool:
+        """Wait until it is known whether frames come or not. False: not in this many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._settled.wait()
+        except TimeoutError:
+            return False
+        return True
 
     @property
     def retry_in(self) -> float | None:
@@ -154,32 +163,31 @@ class Camera:
         started = time.monotonic()
         self._wake.clear()
         self._first_frame_at = None
-        if self.state not in ("recovering", "absent"):
+        if self.state not in _DOWN:
             self._enter("starting")
         try:
             await self._pump()
         except SourceError as error:
+            self.failures[error.kind] += 1
             delay = self._backoff.failed(
                 error,
                 streamed_for=self._streamed_for(),
-                dialled_for=time.monotonic() - started,
+                lasted=time.monotonic() - started,
             )
-            self.failures[error.kind] += 1
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
-            self._go_offline(state, error.reason, error.hint)
+            self._enter(state, error.reason, error.hint, kind=error.kind)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
             log.exception("camera.crashed")
             delay = self.config.retry_max
             self.failures["crashed"] += 1
-            self._go_offline(
-                "recovering", "mjrelay met a fault of its own", "please report what the log says"
-            )
+            reason, hint = "mjrelay met a fault of its own", "please report what the log says"
+            self._enter("recovering", reason, hint, kind="crashed")
         else:
             return 0.0
         self._retry_at = time.monotonic() + delay
         if self._viewers:
-            await self._draw_offline()
+            await self._show_placeholder()
         return delay
 
     async def _pump(self) -> None:
@@ -199,7 +207,8 @@ class Camera:
                         if self._unwanted():
                             return
             except TimeoutError as error:
-                raise self._stalled() from error
+                if not self._unwanted():
+                    raise self._stalled() from error
 
     def _publish(self, image: bytes) -> None:
         now = time.monotonic()
@@ -219,11 +228,12 @@ class Camera:
             self._last_image = image
             self._changed_at = now
             self._enter("streaming")
-        elif now - self._changed_at >= self.config.frozen_after:
+        elif self.state != "frozen" and now - self._changed_at >= self.config.frozen_after:
             self._enter(
                 "frozen",
                 f"the picture has not changed for {self.config.frozen_after:g} s",
                 "restart the camera if it should show movement",
+                kind="frozen",
             )
 
     def _stalled(self) -> SourceStalled:
@@ -231,7 +241,7 @@ class Camera:
             return SourceStalled(
                 f"the camera sent no picture for {self.config.first_frame_timeout:g} s after "
                 "it was opened",
-                "its only connection may be taken: close other viewers, or restart the camera",
+                SLOT_TAKEN,
             )
         return SourceStalled(
             f"the camera went silent: no picture for {self._silence_allowed:g} s",
@@ -253,54 +263,49 @@ class Camera:
 
     # What people see of it
 
-    def _enter(self, state: State, reason: str | None = None, hint: str | None = None) -> None:
-        """Change the state; the log has each transition once, and repetitions at debug."""
-        if (state, reason, hint) == (self.state, self.reason, self.hint):
+    def _enter(
+        self, state: State, reason: str | None = None, hint: str | None = None, *, kind: str = ""
+    ) -> None:
+        """Change the state, and tell the log.
+
+        The log has each kind of trouble once in an outage, and its repetitions at debug.
+
+        Args:
+            state: The new state.
+            reason: What happened, in trouble.
+            hint: What to do about it.
+            kind: The kind of trouble; empty for none.
+        """
+        if (state, reason, hint) == (self.state, self.reason, self.hint) and not kind:
             return
-        now = time.time()
-        down_since = self._down_since
         if state != self.state:
-            self.since = now
+            self.since = time.time()
         self.state, self.reason, self.hint = state, reason, hint
+        if state in ("idle", "starting"):
+            self._settled.clear()
+        else:
+            self._settled.set()
         event = f"camera.{state}"
-        if state in ("recovering", "absent", "frozen"):
-            self._down_since = down_since or now
-            (log.info if down_since else log.warning)(event, reason=reason, hint=hint)
-            return
-        self._down_since = None
-        if down_since and state == "streaming":
-            log.info(event, source=self.source.label, was_down=round(now - down_since, 1))
+        if kind:
+            self._down_since = self._down_since or time.monotonic()
+            (log.debug if kind in self._told else log.warning)(event, reason=reason, hint=hint)
+            self._told.add(kind)
+        elif state == "streaming" and self._down_since:
+            was_down = round(time.monotonic() - self._down_since, 1)
+            log.info(event, source=self.source.label, was_down=was_down)
         else:
             log.info(event, source=self.source.label)
+        if not kind:
+            self._down_since = None
+            self._told.clear()
 
-    def _go_offline(self, state: State, reason: str, hint: str | None) -> None:
-        log.debug("source.failed", reason=reason, hint=hint)
-        self._enter(state, reason, hint)
-
-    async def _draw_offline(self) -> None:
-        """Draw why there is no frame, once for each reason."""
-        if not self.config.placeholder or self.state in ("streaming", "frozen", "stopped"):
-            return
-        wanted = (self.state, self.reason or "", self.hint or "")
-        if wanted == self._drawn and self.fanout.is_offline:
-            return
-        from mjrelay import pictures  # noqa: PLC0415 - Pillow, only for who needs it
-
+    async def _show_placeholder(self) -> None:
         newest = self.ring.newest
-        now = time.time()
-        image = await asyncio.to_thread(
-            pictures.offline_picture,
-            (newest and newest.dimensions) or _USUAL_SIZE,
-            camera=self.name,
+        lasted = time.monotonic() - self._down_since if self._down_since else 0.0
+        await self._placeholder.show(
             title=self.state,
             reason=self.reason or "waiting for the first picture",
             hint=self.hint or "",
-            since=time.strftime(
-                "since %Y-%m-%d %H:%M:%S", time.localtime(self._down_since or self.since)
-            ),
+            since=time.time() - lasted,
+            size=newest.dimensions if newest else None,
         )
-        if wanted == (self.state, self.reason or "", self.hint or ""):
-            self._drawn = wanted
-            self.fanout.go_offline(
-                Frame.of(image, seq=0, captured_at=now, monotonic=time.monotonic())
-            )

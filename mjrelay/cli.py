@@ -97,9 +97,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _duration(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < _MAX_SECONDS:
-        raise argparse.ArgumentTypeError("must be more than 0 and less than a day")
+        raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
     return seconds
 
 
@@ -230,7 +233,7 @@ def _probe(options: argparse.Namespace) -> int:
         probe(config.cameras["camera"], seconds=options.seconds, progress=_progress)
     )
     print(report.as_json() if options.json else report.as_text())
-    return OK if report.reachable else FAILED
+    return OK if report.pictures else FAILED
 
 
 def _progress(text: str) -> None:

@@ -251,6 +251,8 @@ def check(config: Config) -> Iterator[Fault]:
                     "give it one name and watch that twice: it takes one connection"
                 ),
             )
+        if camera.password_file and not camera.username:
+            yield f"{path}.password_file", "needs a username beside it, or one in the source's URL"
     for name in config.server.camera_listen:
         if name not in config.cameras:
             known = ", ".join(config.cameras) or "none"

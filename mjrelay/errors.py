@@ -13,6 +13,10 @@ MjrelayError
 
 from typing import ClassVar
 
+# What to do about faults that show in more than one place.
+SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
+LOOK_IN_BROWSER = "open the address in a browser to see what the camera sends"
+
 
 class MjrelayError(Exception):
     """Root of everything mjrelay raises on purpose."""

@@ -37,12 +37,13 @@ class Fanout:
 
     Attributes:
         sinks: The clients watching, in the order they came.
+        newest: The latest frame shown, if any.
     """
 
     def __init__(self) -> None:
         self.sinks: dict[Sink, None] = {}
-        self._newest: Frame | None = None
-        self._offline: Frame | None = None
+        self.newest: Frame | None = None
+        self._placeholder: Frame | None = None
         self._shown_at = -math.inf
         self._repeat_at = 0.0
         self._sample_at = 0.0
@@ -50,8 +51,8 @@ class Fanout:
 
     def show(self, frame: Frame) -> None:
         """Offer a new frame to every sink."""
-        self._newest = frame
-        self._offline = None
+        self.newest = frame
+        self._placeholder = None
         self._shown_at = asyncio.get_running_loop().time()
         self._repeat_at = self._shown_at + REPEAT_AFTER
         self._offer(frame)
@@ -60,26 +61,26 @@ class Fanout:
 
     def current(self) -> Frame | None:
         """What there is to see now: the newest frame, the offline picture, or nothing yet."""
-        if self._offline:
+        if self._placeholder:
             now = asyncio.get_running_loop().time()
             if now - self._shown_at >= OFFLINE_AFTER:
-                return self._offline
-        return self._newest
+                return self._placeholder
+        return self.newest
 
     @property
-    def is_offline(self) -> bool:
-        """Whether an offline picture is waiting to be shown, or shown."""
-        return self._offline is not None
+    def has_placeholder(self) -> bool:
+        """Whether an offline picture is there to be shown."""
+        return self._placeholder is not None
 
-    def go_offline(self, picture: Frame) -> None:
+    def show_placeholder(self, picture: Frame) -> None:
         """Show this picture in place of the newest frame, until there is a newer one."""
-        self._offline = picture
+        self._placeholder = picture
         if self.current() is picture:
             self._repeat()
 
     def clear(self) -> None:
         """Show nothing until the next frame."""
-        self._newest = self._offline = None
+        self.newest = self._placeholder = None
 
     def join(self, sink: Sink) -> None:
         """Add a client and show it at once what there is to see."""
@@ -89,7 +90,7 @@ class Fanout:
         # Its browser shows this first frame only when another part follows.
         soon = asyncio.get_running_loop().time() + REPEAT_AFTER
         self._repeat_at = min(self._repeat_at, soon) if self._timer else soon
-        if self.sinks:
+        if self.sinks:  # it may have been gone before the first frame
             self._arm()
 
     def leave(self, sink: Sink) -> None:

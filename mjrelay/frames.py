@@ -15,6 +15,8 @@ class Frame:
         captured_at: When it was captured, in Unix seconds, for clients.
         monotonic: The same moment on the clock that is never set back, for ages.
         part: The multipart part with the image inside. The image is not kept twice.
+        image_size: Length of the image in bytes.
+        image_start: Where it begins in the part.
     """
 
     seq: int
@@ -42,9 +44,9 @@ class Frame:
         """The JPEG, SOI to EOI."""
         return memoryview(self.part)[self.image_start : self.image_start + self.image_size]
 
-    @cached_property
+    @property
     def advance_part(self) -> bytes:
-        """The form for clients that asked for `advance_headers`."""
+        """The form for clients that asked for `advance_headers`; rare, so not kept."""
         return multipart.advance_part(self.image)
 
     @cached_property

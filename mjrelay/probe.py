@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SourceError
+from mjrelay.errors import SLOT_TAKEN, SourceError
 from mjrelay.formats import jpeg
 from mjrelay.sources import make_source
 
@@ -19,7 +19,7 @@ class Report:
 
     Attributes:
         source: Its address without credentials.
-        reachable: Whether a picture came.
+        reachable: Whether the source answered at all.
         facts: What opening it found: for HTTP the answer's status, headers and framing.
         pictures: How many came.
         seconds: For how long they were watched, from the first.
@@ -54,7 +54,7 @@ class Report:
         rows: list[tuple[str, str]] = [("source", self.source)]
         for name, value in self.facts.items():
             values = value if isinstance(value, list) else [value] if value else []
-            rows += [(name if index == 0 else "", str(v)) for index, v in enumerate(values)]
+            rows += [(name if index == 0 else "", _plain(v)) for index, v in enumerate(values)]
         if self.pictures:
             rows.append(("pictures", f"{self.pictures} in {self.seconds:.1f} s"))
             rows.append(("size", f"{self.width}x{self.height}"))
@@ -102,15 +102,15 @@ async def probe(
     except TimeoutError:
         if not times:
             report.reason = f"no picture came in {config.first_frame_timeout:g} s"
-            report.hint = "its only connection may be taken: close other viewers of this camera"
+            report.hint = SLOT_TAKEN
     except SourceError as error:
         report.reason, report.hint = error.reason, error.hint
     progress("")
     report.facts = source.facts()
+    report.reachable = bool(times) or "status" in report.facts
     report.tolerated = dict(source.tally.tolerated)
     report.dropped = dict(source.tally.dropped)
     if times:
-        report.reachable = True
         report.pictures = len(times)
         report.seconds = round(times[-1] - times[0], 3)
         report.first_after = round(times[0] - dialled_at, 3)
@@ -119,3 +119,8 @@ async def probe(
         if len(times) > 1:
             report.fps = round((len(times) - 1) / max(report.seconds, 1e-3), 2)
     return report
+
+
+def _plain(value: object) -> str:
+    """A camera's words, without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

@@ -9,6 +9,10 @@ from mjrelay.frames import Frame
 _RATE_WINDOW = 3.0
 
 
+# A frame's objects, beside its part: tiny frames must not fill the memory either.
+_OVERHEAD = 500
+
+
 class FrameRing:
     """The newest frames of a camera, oldest first; always at least the newest one.
 
@@ -33,19 +37,19 @@ class FrameRing:
     def publish(self, frame: Frame) -> None:
         """Store a frame and wake the readers waiting for it. Never blocks."""
         self._frames.append(frame)
-        self._bytes += len(frame.part)
+        self._bytes += _cost(frame)
         while len(self._frames) > 1 and (
             self._bytes > self._max_bytes
             or frame.monotonic - self._frames[0].monotonic > self._seconds
         ):
-            self._bytes -= len(self._frames.popleft().part)
+            self._bytes -= _cost(self._frames.popleft())
         self._times.append(frame.monotonic)
         while frame.monotonic - self._times[0] > _RATE_WINDOW:
             self._times.popleft()
         self._published.set()
 
     async def newer_than(self, seq: int) -> Frame:
-        """Wait for a frame that was published after frame number `seq`."""
+        """The newest frame, once it is newer than frame number `seq`; waits for ever if need be."""
         while (frame := self.newest) is None or frame.seq <= seq:
             self._published.clear()
             await self._published.wait()
@@ -63,3 +67,7 @@ class FrameRing:
         if len(times) < 2:  # noqa: PLR2004 - a rate needs two moments
             return 0.0
         return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
+
+
+def _cost(frame: Frame) -> int:
+    return len(frame.part) + _OVERHEAD

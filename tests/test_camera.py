@@ -1,6 +1,7 @@
 """Camera: states, timers and recovery, with sources that follow a script."""
 
 import asyncio
+import struct
 
 import pytest
 from structlog.testing import capture_logs
@@ -71,8 +72,9 @@ async def test_no_first_frame_in_time_is_a_stall() -> None:
     camera = scripted(ScriptedSource([SILENCE]), first_frame_timeout=0.1, redial_delay=30)
     async with running(camera):
         await until(lambda: camera.state == "recovering")
+        assert camera.reason is not None
+        assert "no picture for 0.1 s" in camera.reason
     assert camera.failures == {"stalled": 1}
-    assert camera.reason is not None or camera.state == "stopped"
 
 
 async def test_silence_between_frames_is_a_stall() -> None:
@@ -115,7 +117,7 @@ async def test_each_transition_is_logged_once_and_repetitions_at_debug() -> None
     assert told == [
         ("camera.streaming", "info"),
         ("camera.recovering", "warning"),
-        ("camera.absent", "info"),
+        ("camera.absent", "warning"),
         ("camera.streaming", "info"),
         ("camera.stopped", "info"),
     ]
@@ -148,7 +150,8 @@ async def test_on_demand_opens_for_the_first_viewer_and_closes_after_linger() ->
 
 async def test_an_offline_picture_with_the_reason_follows_a_second_later() -> None:
     refused = SourceRefused("the camera answers 404 Not Found", "the path is wrong")
-    camera = scripted(ScriptedSource([*steps(1), refused], [refused]), redial_delay=30)
+    first = picture(1, (320, 240))
+    camera = scripted(ScriptedSource([first, refused], [refused]), redial_delay=30)
     sink = RecordingSink()
     async with running(camera):
         with camera.watched():
@@ -156,9 +159,71 @@ async def test_an_offline_picture_with_the_reason_follows_a_second_later() -> No
             await until(lambda: camera.state == "recovering")
             await until(lambda: sink.frames[-1].seq == 0, within=5)
             camera.fanout.leave(sink)
-    assert sink.frames[0].image == stamped(1)
-    shown = sink.frames[-1]
-    assert shown.dimensions == (64, 48), "the camera's own size"
+    assert sink.frames[0].image == first
+    assert sink.frames[-1].dimensions == (320, 240), "the camera's own size"
+
+
+@pytest.mark.parametrize("size", [(65535, 1), (1, 1), (60000, 60000)])
+async def test_an_absurd_size_costs_neither_the_stream_nor_the_offline_picture(
+    size: tuple[int, int],
+) -> None:
+    absurd = bytearray(picture(1))
+    header = absurd.index(b"\xff\xc0")
+    absurd[header + 5 : header + 9] = struct.pack(">HH", size[1], size[0])
+    camera = scripted(ScriptedSource([bytes(absurd), SourceLost("gone")]), redial_delay=30)
+    sink = RecordingSink()
+    async with running(camera):
+        with camera.watched():
+            await camera.admit(sink)
+            await until(lambda: sink.frames and sink.frames[-1].seq == 0)
+            camera.fanout.leave(sink)
+    assert max(sink.frames[-1].dimensions or (0,)) <= 1920
+
+
+async def test_a_picture_that_cannot_be_drawn_is_logged_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_args: object, **_words: object) -> bytes:
+        raise OSError("Pillow was built without JPEG")
+
+    monkeypatch.setattr("mjrelay.pictures.offline_picture", broken)
+    camera = scripted(ScriptedSource([SourceLost("gone")]), redial_delay=0.01, retry_max=0.01)
+    with capture_logs() as logs:
+        async with running(camera):
+            with camera.watched():
+                await until(lambda: camera.failures["lost"] > 3)
+    assert "placeholder.failed" in [entry["event"] for entry in logs]
+
+
+async def test_viewers_that_come_together_share_one_drawing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+
+    def draw(*_args: object, **words: str) -> bytes:
+        drawn.append(words["reason"])
+        return picture(0)
+
+    monkeypatch.setattr("mjrelay.pictures.offline_picture", draw)
+    camera = scripted(ScriptedSource([SourceLost("gone")]), redial_delay=30)
+    sinks = [RecordingSink() for _ in range(20)]
+    async with running(camera):
+        await until(lambda: camera.state == "recovering")
+        with camera.watched():
+            await asyncio.gather(*(camera.admit(sink) for sink in sinks))
+            for sink in sinks:
+                camera.fanout.leave(sink)
+    assert drawn == ["gone"]
+
+
+async def test_a_silent_camera_on_demand_is_closed_without_complaint() -> None:
+    source = ScriptedSource([*steps(1), SILENCE])
+    camera = scripted(source, mode="demand", linger=0.0, stall_timeout=0.2)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.state == "streaming")
+        await until(lambda: camera.state == "idle")
+    assert not camera.failures
 
 
 async def test_no_offline_picture_where_it_is_not_wanted() -> None:

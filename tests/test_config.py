@@ -308,7 +308,7 @@ def test_a_port_for_a_camera_that_is_not_there_is_a_fault(path: Path) -> None:
 def test_a_camera_with_a_fault_is_there_all_the_same(path: Path) -> None:
     text = (
         '[server]\ncamera_listen = { front = ":8081" }\n'
-        '[camera.front]\nsource = "nonsense"\npassword_file = "missing.pw"\n'
+        '[camera.front]\nsource = "nonsense"\nusername = "me"\npassword_file = "missing.pw"\n'
     )
     assert [fault.split(": ")[1] for fault in faults(path, text)] == [
         "camera.front.source",
@@ -319,8 +319,17 @@ def test_a_camera_with_a_fault_is_there_all_the_same(path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing.pw", ".", "latin-1.pw", "nul\\u0000.pw"])
 def test_a_password_file_that_cannot_be_read_is_a_fault(path: Path, name: str) -> None:
     path.with_name("latin-1.pw").write_bytes(b"gr\xf6\xdfe")
-    [fault] = faults(path, CAMERA + f'password_file = "{name}"')
-    assert fault.startswith("3: camera.front.password_file: cannot read ")
+    [fault] = faults(path, CAMERA + f'username = "me"\npassword_file = "{name}"')
+    assert fault.startswith("4: camera.front.password_file: cannot read ")
+
+
+def test_a_password_without_a_user_name_is_a_fault(path: Path) -> None:
+    path.with_name("front.pw").write_text("secret\n")
+    [fault] = faults(path, CAMERA + 'password_file = "front.pw"')
+    assert (
+        fault
+        == "3: camera.front.password_file: needs a username beside it, or one in the source's URL"
+    )
 
 
 def test_a_file_that_is_not_there_is_a_fault(path: Path) -> None:

@@ -243,8 +243,8 @@ async def test_the_offline_picture_waits_until_a_second_without_frames() -> None
     fanout = Fanout()
     [watcher] = watched(fanout)
     fanout.show(frame(1))
-    fanout.go_offline(OFFLINE)
-    assert fanout.is_offline
+    fanout.show_placeholder(OFFLINE)
+    assert fanout.has_placeholder
     await asyncio.sleep(0.9)
     assert [seq for _, seq in watcher.shown] == [1, 1]
     await asyncio.sleep(0.4)
@@ -256,11 +256,11 @@ async def test_a_camera_back_within_a_second_was_never_seen_to_be_gone() -> None
     fanout = Fanout()
     [watcher] = watched(fanout)
     fanout.show(frame(1))
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(0.9)
     fanout.show(frame(2))
     await asyncio.sleep(5)
-    assert not fanout.is_offline
+    assert not fanout.has_placeholder
     assert {seq for _, seq in watcher.shown} == {1, 2}
 
 
@@ -270,7 +270,7 @@ async def test_after_a_second_without_frames_the_offline_picture_is_shown_at_onc
     [watcher] = watched(fanout)
     fanout.show(frame(1))
     await asyncio.sleep(5)
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     assert watcher.shown[-1] == (5.0, 0)
 
 
@@ -278,7 +278,7 @@ async def test_after_a_second_without_frames_the_offline_picture_is_shown_at_onc
 async def test_the_offline_picture_is_repeated_every_second() -> None:
     fanout = Fanout()
     [watcher] = watched(fanout)
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(3.5)
     assert [seq for _, seq in watcher.shown] == [0] * len(watcher.shown)
     times = [time for time, _ in watcher.shown]
@@ -288,7 +288,7 @@ async def test_the_offline_picture_is_repeated_every_second() -> None:
 @jumping
 async def test_a_camera_that_never_showed_a_frame_is_offline_at_once() -> None:
     fanout = Fanout()
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     assert fanout.current() is OFFLINE
 
 
@@ -297,7 +297,7 @@ async def test_a_client_that_joins_during_an_outage_is_shown_the_offline_picture
     fanout = Fanout()
     fanout.show(frame(1))
     await asyncio.sleep(5)
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(5)
     [watcher] = watched(fanout)
     assert watcher.shown == [(10.0, 0)]
@@ -307,7 +307,7 @@ async def test_a_client_that_joins_during_an_outage_is_shown_the_offline_picture
 async def test_a_client_that_joins_in_the_first_second_of_an_outage_sees_the_last_frame() -> None:
     fanout = Fanout()
     fanout.show(frame(1))
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(0.5)
     [watcher] = watched(fanout)
     await asyncio.sleep(2)
@@ -319,7 +319,7 @@ async def test_a_client_that_joins_in_the_first_second_of_an_outage_sees_the_las
 async def test_a_new_frame_ends_an_outage() -> None:
     fanout = Fanout()
     [watcher] = watched(fanout)
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(5.5)
     fanout.show(frame(1))
     await asyncio.sleep(3)
@@ -331,9 +331,9 @@ async def test_a_new_frame_ends_an_outage() -> None:
 async def test_a_new_reason_is_shown_at_once() -> None:
     fanout = Fanout()
     [watcher] = watched(fanout)
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     await asyncio.sleep(0.5)
-    fanout.go_offline(frame(-1))
+    fanout.show_placeholder(frame(-1))
     assert watcher.shown == [(0.0, 0), (0.5, -1)]
 
 
@@ -341,7 +341,7 @@ async def test_a_new_reason_is_shown_at_once() -> None:
 async def test_a_cleared_fanout_shows_nothing_until_the_next_frame() -> None:
     fanout = Fanout()
     fanout.show(frame(1))
-    fanout.go_offline(OFFLINE)
+    fanout.show_placeholder(OFFLINE)
     fanout.clear()
     [watcher] = watched(fanout)
     await asyncio.sleep(5)

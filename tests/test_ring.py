@@ -42,7 +42,7 @@ def test_frames_older_than_the_limit_are_forgotten() -> None:
 
 
 def test_frames_beyond_the_limit_of_bytes_are_forgotten() -> None:
-    ring = FrameRing(seconds=1000, max_bytes=250)
+    ring = FrameRing(seconds=1000, max_bytes=2 * (len(frame(1).part) + 500))
     for seq in range(10):
         ring.publish(frame(seq))
     assert kept(ring) == [8, 9]

@@ -29,6 +29,37 @@ class Challenge:
     parameters: dict[str, str]
 
 
+class Login:
+    """What we know of a camera's way in: our credentials, and the challenge it last gave.
+
+    The challenge is kept between connections, so that a camera with one slot is not asked twice.
+    """
+
+    def __init__(self, credentials: Credentials | None) -> None:
+        self.credentials = credentials
+        self._challenge: Challenge | None = None
+        self._uses = 0
+
+    def accept(self, headers: list[str]) -> bool:
+        """Take up a way in that `WWW-Authenticate` headers offer. False: there is none for us."""
+        self._challenge = choose(parse_challenges(headers))
+        self._uses = 0
+        return self._challenge is not None
+
+    def forget(self) -> None:
+        """The credentials were refused: ask afresh next time."""
+        self._challenge = None
+
+    def header(self, target: str, cnonce: str) -> str | None:
+        """The `Authorization` header for a GET of `target`, or None before the first challenge."""
+        if not self._challenge or not self.credentials:
+            return None
+        self._uses += 1
+        return answer(
+            self._challenge, self.credentials, target=target, count=self._uses, cnonce=cnonce
+        )
+
+
 def parse_challenges(headers: list[str]) -> list[Challenge]:
     """Read `WWW-Authenticate` headers, each of which may hold several challenges."""
     challenges = []

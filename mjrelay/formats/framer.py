@@ -28,6 +28,9 @@ class _Walk:
         resume: Where the next image may begin should this one break off. All bytes before it were
             seen to belong to this image, so none is walked twice.
         in_scan: It stands inside a scan; `seen_scan`: there was one.
+        has_size: A frame header gave the picture's size; without one no decoder can show it.
+        has_tables: There were Huffman tables.
+        sequential: It is one of those that the standard tables decode.
         edits: Repairs as (start, stop, replacement), in order.
         cut_off: Bytes already thrown away from the start of an oversized image.
     """
@@ -35,6 +38,7 @@ class _Walk:
     def __init__(self) -> None:
         self.position = self.resume = len(SOI)
         self.in_scan = self.seen_scan = False
+        self.has_size = False
         self.has_tables = False
         self.sequential = False
         self.edits: list[tuple[int, int, bytes]] = []
@@ -152,7 +156,7 @@ class JpegFramer:
 
     # Through an image
 
-    def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911 - a branch for each kind of marker
+    def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - one branch a marker
         """Walk on through the image at the start of the buffer.
 
         Returns:
@@ -176,6 +180,8 @@ class JpegFramer:
                 stop = self._segment_end(walk)
                 if stop is None:
                     return self._wait(walk)
+                if marker == jpeg.M_SOS and not walk.has_size:
+                    return self._break_off(walk, "corrupt")
                 if (boundary := self._find_boundary(stop)) is not None:
                     # The image was cut here: its segment's length leads into the next part.
                     walk.resume = boundary
@@ -220,6 +226,7 @@ class JpegFramer:
             walk.has_tables = True
         elif marker in jpeg.FRAME_HEADERS:
             walk.sequential = marker in jpeg.HUFFMAN_SEQUENTIAL
+            walk.has_size = all(jpeg.size_at(self._buffer, start))
         elif marker == jpeg.M_APP1 and self._buffer.find(SOI, start + 4, stop) >= 0:
             # Home Assistant and Mainsail take the thumbnail for the picture.
             self._edit(walk, start, stop, b"")

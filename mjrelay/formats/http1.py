@@ -15,6 +15,8 @@ from mjrelay.formats.tally import Tally
 
 # aiohttp's 8190 bytes refuse real cameras; a head eight times as long is none.
 _MAX_HEAD = 64 * 2**10
+# Words for people; a camera can send any amount.
+_MAX_PHRASE = 200
 # A little gzip can become a lot of body: hand it on in pieces of this size.
 _MAX_PIECE = 256 * 2**10
 # Of a chunk's size line.
@@ -52,6 +54,11 @@ class ResponseHead:
     def get(self, name: str) -> str:
         """The first value of a header, or an empty string."""
         return next(iter(self.all(name)), "")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status promises what was asked for."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110, section 15.3
 
     @property
     def media_type(self) -> str:
@@ -155,7 +162,7 @@ class ResponseReader:
         head = self._partial
         line = line.replace("\0", "") or "\0"
         if match := _STATUS_LINE.match(line):
-            head.status, head.phrase = int(match[2]), (match[3] or "").strip()
+            head.status, head.phrase = int(match[2]), (match[3] or "").strip()[:_MAX_PHRASE]
             self._headless = False
             if not match[1].upper().startswith("HTTP/1."):
                 self._tolerate(f"answers as {match[1]}")

@@ -38,14 +38,21 @@ STANDARD_TABLES = bytes.fromhex(
 )
 
 
+def size_at(data: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:
+    """Width and height in the frame header at a position; zeros where it is too short."""
+    if len(data) < position + 9:
+        return 0, 0
+    height, width = struct.unpack_from(">HH", data, position + 5)
+    return width, height
+
+
 def dimensions(image: bytes | memoryview) -> tuple[int, int] | None:
     """Width and height of a JPEG in pixels, or None where its frame header cannot be found."""
     position = len(SOI)
     while position + 9 <= len(image) and image[position] == FILL:
         marker = image[position + 1]
         if marker in FRAME_HEADERS:
-            height, width = struct.unpack_from(">HH", image, position + 5)
-            return width, height
+            return size_at(image, position)
         if marker == FILL:
             position += 1
         else:

@@ -22,7 +22,8 @@ _DECLARED = re.compile(r"""boundary\s*=\s*("[^"]*"|'[^']*'|[^;,\s]+)""", re.IGNO
 _BOUNDARY_LINE = re.compile(rb"(?:^|\n)(--[^\r\n]+)")
 _BLANK_LINE = re.compile(rb"\r*\n\r*\n")
 _CONTENT_TYPE = re.compile(
-    rb"(?:^|\n|--\S+[ \t]+)content-type[ \t]*:[ \t]*([^;\r\n \t]*)", re.IGNORECASE
+    rb"^(?:--\S{1,200}[ \t]+)?content-type[ \t]{0,9}:[ \t]{0,9}([^;\s]*)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _CONTENT_LENGTH = re.compile(rb"content-length[ \t]*:[ \t]*(\d{1,15})(?!\d)", re.IGNORECASE)
 

@@ -29,7 +29,7 @@ class Backoff:
         self._failures = 0
 
     def failed(
-        self, error: SourceError, *, streamed_for: float = 0.0, dialled_for: float = 0.0
+        self, error: SourceError, *, streamed_for: float = 0.0, lasted: float = 0.0
     ) -> float:
         """How long to wait after a failure.
 
@@ -37,10 +37,10 @@ class Backoff:
             error: What ended the source. An unreachable one is asked again every second and does
                 not lengthen later delays: no connection was lost.
             streamed_for: Seconds for which frames had come.
-            dialled_for: Seconds which the attempt itself took.
+            lasted: Seconds which the attempt itself took.
         """
         if isinstance(error, SourceUnreachable):
-            return max(0.0, DIAL_EVERY - dialled_for)
+            return max(0.0, DIAL_EVERY - lasted)
         if streamed_for >= HEALTHY_AFTER:
             self._failures = 0
         self._failures += 1

@@ -43,31 +43,30 @@ class CommandSource:
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
         """Start the program and yield its images."""
         self._last_words.clear()
-        process = await self._start()
-        assert process.stderr
-        listener = asyncio.create_task(
-            self._listen(process.stderr), name=f"stderr:{self._arguments[0]}"
-        )
-        try:
-            async with aclosing(self._images(process)) as images:
-                yield images
-        finally:
-            await _end(process)
-            listener.cancel()
-            await asyncio.wait([listener])
+        async with _pipe() as (output, stdout), _pipe() as (complaints, stderr):
+            process = await self._start(stdout, stderr)
+            listener = asyncio.create_task(
+                self._listen(complaints), name=f"stderr:{self._arguments[0]}"
+            )
+            try:
+                async with aclosing(self._images(process, output)) as images:
+                    yield images
+            finally:
+                listener.cancel()
+                await _end(process)
 
     def facts(self) -> dict[str, Any]:
         """Nothing but what its images show."""
         return {"framing": "a program's output"}
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self, stdout: int, stderr: int) -> asyncio.subprocess.Process:
+        """Start the program; the descriptors it writes to are its own from then on."""
         try:
             return await asyncio.create_subprocess_exec(
                 *self._arguments,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=_READ_SIZE,
+                stdout=stdout,
+                stderr=stderr,
                 start_new_session=True,
             )
         except OSError as error:
@@ -75,18 +74,20 @@ class CommandSource:
                 f"{self._arguments[0]} cannot be started: {error.strerror}",
                 "check that it is installed, spelled right and may be executed",
             ) from error
+        finally:
+            os.close(stdout)
+            os.close(stderr)
 
-    async def _images(self, process: asyncio.subprocess.Process) -> AsyncGenerator[bytes, None]:
+    async def _images(
+        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader
+    ) -> AsyncGenerator[bytes, None]:
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
-        assert process.stdout
-        while data := await process.stdout.read(_READ_SIZE):
+        while data := await output.read(_READ_SIZE):
             for image in framer.feed(data):
                 yield image
         for image in framer.finish():
             yield image
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_TIMEOUT):
-                await process.wait()
+        await _wait(process)
         await asyncio.sleep(0)  # lets the listener read the last line
         raise SourceLost(_ending(process.returncode, self._arguments[0]), self._explanation())
 
@@ -108,27 +109,53 @@ class CommandSource:
         return f"its last words: {self._last_words[-1]}" if self._last_words else None
 
 
+@asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """A pipe of our own: what we read from, and the descriptor to hand to a program.
+
+    asyncio's own pipes stay open, and its `wait()` waits, while any stray child of the program
+    holds their other end.
+    """
+    read_end, write_end = os.pipe()
+    reader = asyncio.StreamReader(limit=_READ_SIZE)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+    )
+    try:
+        yield reader, write_end
+    finally:
+        transport.close()
+
+
 def _ending(status: int | None, program: str) -> str:
     if status is None:
         return f"{program} closed its output"
-    if status < 0:
+    if status >= 0:
+        return f"{program} ended with status {status}"
+    try:
         return f"{program} was ended by {signal.Signals(-status).name}"
-    return f"{program} ended with status {status}"
+    except ValueError:  # real-time signals have no name
+        return f"{program} was ended by signal {-status}"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End the program and all it started: politely, then not."""
-    _signal(process, signal.SIGTERM)
     try:
+        _signal(process, signal.SIGTERM)
+        await _wait(process)
+    finally:
+        _signal(process, signal.SIGKILL)  # the rest of its group, too
+    await _wait(process)
+
+
+async def _wait(process: asyncio.subprocess.Process) -> None:
+    """Wait for the program, but not for one that cannot be ended."""
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_TIMEOUT):
             await process.wait()
-    except TimeoutError:
-        pass
-    finally:
-        _signal(process, signal.SIGKILL)
-        await process.wait()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    # Gone already, or of another user, as with sudo.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

@@ -8,9 +8,13 @@ import threading
 from typing import Any
 
 from mjrelay.address import HttpAddress
-from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
-
-SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
+from mjrelay.errors import (
+    SLOT_TAKEN,
+    SourceError,
+    SourceLost,
+    SourceRefused,
+    SourceUnreachable,
+)
 
 # How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
 # seconds a shutdown may last.
@@ -52,8 +56,7 @@ class Connection:
                 "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
             }
         try:
-            async with asyncio.timeout(connect_timeout):
-                sock = await _connect(address.host, address.port)
+            sock = await _connect(address.host, address.port, connect_timeout)
         except TimeoutError as error:
             raise SourceUnreachable(
                 f"{where} does not answer",
@@ -117,15 +120,23 @@ class Connection:
                 await self._writer.wait_closed()
 
 
-async def _connect(host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that accepts, one after the other."""
+async def _connect(host: str, port: int, timeout: float) -> socket.socket:  # noqa: ASYNC109
+    """Connect to the first address of a host that accepts, one after the other.
+
+    Each may take its share of the time that is left: a name may have a dead address before a live
+    one.
+    """
     loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await _resolve(host, port):
+    deadline = loop.time() + timeout
+    failure: OSError = TimeoutError()
+    async with asyncio.timeout_at(deadline):
+        found = await _resolve(host, port)
+    for index, (family, kind, protocol, _, address) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, address)
+            async with asyncio.timeout((deadline - loop.time()) / (len(found) - index)):
+                await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()
             failure = error
@@ -135,7 +146,7 @@ async def _connect(host: str, port: int) -> socket.socket:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return sock
-    raise failure or OSError("no address")
+    raise failure
 
 
 async def _streams(

@@ -9,27 +9,18 @@ from typing import Any
 from mjrelay import __version__
 from mjrelay.address import HttpAddress, redact
 from mjrelay.config import CameraConfig
-from mjrelay.errors import (
-    FramingError,
-    SourceError,
-    SourceLost,
-    SourceRefused,
-    SourceStalled,
-)
+from mjrelay.errors import SLOT_TAKEN, SourceLost, SourceRefused, SourceStalled
 from mjrelay.formats import multipart
-from mjrelay.formats.authorization import (
-    Challenge,
-    Credentials,
-    answer,
-    choose,
-    parse_challenges,
-)
+from mjrelay.formats.authorization import Credentials, Login
 from mjrelay.formats.framer import JpegFramer
-from mjrelay.formats.http1 import ResponseHead, ResponseReader
+from mjrelay.formats.http1 import ResponseHead
 from mjrelay.formats.tally import Tally
-from mjrelay.sources.connection import SLOT_TAKEN, Connection
+from mjrelay.sources.answer import Answer, refusal
+from mjrelay.sources.connection import Connection
 
 _MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+_UNAUTHORIZED = 401
 # Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
 _POLL_FPS = 5.0
 # A camera known to accept within a second is dialled anew after two: SYNs leave at 0 s and 1 s, so
@@ -37,9 +28,6 @@ _POLL_FPS = 5.0
 # the moment it returns.
 _QUICK_ACCEPT = 1.0
 _QUICK_CONNECT_TIMEOUT = 2.0
-# A body this long without one image is no picture stream.
-_MAX_WITHOUT_IMAGE = 2**20
-_OTHER_CODECS = {"h264": "H.264", "avc": "H.264", "h265": "H.265", "hevc": "H.265", "mp4": "MP4"}
 
 
 class HttpSource:
@@ -54,11 +42,9 @@ class HttpSource:
         self.tally = Tally()
         self._address = address
         self._config = config
-        self._credentials = (
+        self._login = Login(
             Credentials(config.username, config.password) if config.username else None
         )
-        self._challenge: Challenge | None = None
-        self._nonce_uses = 0
         self._connection: Connection | None = None
         self._free_at = 0.0
         self._quick = False
@@ -69,8 +55,8 @@ class HttpSource:
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
         """Dial, ask, and yield the images of the answer."""
         try:
-            body = await self._ask()
-            async with aclosing(self._images(body)) as images:
+            answer = await self._ask()
+            async with aclosing(self._images(answer)) as images:
                 yield images
         finally:
             await self._hang_up()
@@ -82,13 +68,13 @@ class HttpSource:
             return {}
         return {
             "status": f"{head.status} {head.phrase}".strip(),
-            "headers": [f"{name}: {value}" for name, value in head.headers],
+            "headers": [redact(f"{name}: {value}") for name, value in head.headers],
             "framing": self._framing,
         }
 
     # Asking
 
-    async def _ask(self) -> "_Body":
+    async def _ask(self) -> Answer:
         """Ask for the pictures; answer a request for a password, follow redirects.
 
         Raises:
@@ -97,19 +83,19 @@ class HttpSource:
         address, redirects, challenged = self._address, 0, False
         while True:
             await self._dial(address)
-            body = await self._request(address)
-            head = self._head = body.head
-            if head.status in (301, 302, 303, 307, 308) and head.get("location"):
-                address = self._follow(address, head, redirects)
+            answer = await self._request(address)
+            head = self._head = answer.head
+            if head.status in _REDIRECTS and head.get("location"):
                 redirects += 1
-            elif head.status == 401:  # noqa: PLR2004 - Unauthorized
+                address = self._follow(address, head.get("location"), redirects)
+            elif head.status == _UNAUTHORIZED:
                 # A challenge kept from an earlier asking may be stale; one of this asking is not.
-                self._accept_challenge(head, refused=challenged)
+                self._log_in(address, head, refused=challenged)
                 challenged = True
-            elif 200 <= head.status < 300:  # noqa: PLR2004 - success
-                return body
+            elif head.is_success:
+                return answer
             else:
-                raise _refusal(head)
+                raise refusal(head)
             await self._hang_up()
 
     async def _dial(self, address: HttpAddress) -> None:
@@ -135,21 +121,21 @@ class HttpSource:
                 delay = self._config.redial_delay if pause is None else pause
                 self._free_at = asyncio.get_running_loop().time() + delay
 
-    async def _request(self, address: HttpAddress) -> "_Body":
+    async def _request(self, address: HttpAddress) -> Answer:
         """Send the request and read the answer's head."""
         assert self._connection
         await self._connection.send(self._request_head(address))
-        body = _Body(self._connection, ResponseReader(self.tally))
+        answer = Answer(self._connection, self.tally)
         patience = self._config.first_frame_timeout
         try:
             async with asyncio.timeout(patience):
-                await body.read_head()
+                await answer.read_head()
         except TimeoutError as error:
             raise SourceStalled(
                 f"the camera accepted the connection but sent no answer for {patience:g} s",
                 SLOT_TAKEN,
             ) from error
-        return body
+        return answer
 
     def _request_head(self, address: HttpAddress) -> bytes:
         """The request, as short as can be: some cameras choke on headers they do not know."""
@@ -161,21 +147,13 @@ class HttpSource:
             "Accept-Encoding: identity",
             "Connection: close",
         ]
-        if self._challenge and self._credentials and address.host == self._address.host:
-            self._nonce_uses += 1
-            authorization = answer(
-                self._challenge,
-                self._credentials,
-                target=address.target,
-                count=self._nonce_uses,
-                cnonce=secrets.token_hex(8),
-            )
-            lines.append(f"Authorization: {authorization}")
+        if self._address.may_share_secrets_with(address):
+            authorization = self._login.header(address.target, secrets.token_hex(8))
+            lines += [f"Authorization: {authorization}"] if authorization else []
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
-    def _follow(self, address: HttpAddress, head: ResponseHead, redirects: int) -> HttpAddress:
-        location = head.get("location")
-        if redirects >= _MAX_REDIRECTS:
+    def _follow(self, address: HttpAddress, location: str, redirects: int) -> HttpAddress:
+        if redirects > _MAX_REDIRECTS:
             raise SourceRefused(
                 f"the camera redirects more than {_MAX_REDIRECTS} times",
                 "use the address a browser ends at",
@@ -183,44 +161,47 @@ class HttpSource:
         try:
             return address.redirected(location)
         except ValueError as error:
-            raise SourceRefused(f"the camera redirects to {redact(location)!r}, no URL") from error
+            raise SourceRefused(
+                f"the camera redirects to {redact(location[:200])!r}, which is no HTTP address"
+            ) from error
 
-    def _accept_challenge(self, head: ResponseHead, *, refused: bool) -> None:
+    def _log_in(self, address: HttpAddress, head: ResponseHead, *, refused: bool) -> None:
         """Take up the way in that a 401 offers, or say why we cannot."""
-        challenge = choose(parse_challenges(head.all("www-authenticate")))
-        if self._credentials is None:
+        if not self._address.may_share_secrets_with(address):
+            raise SourceRefused(
+                f"the camera redirects to {address.label}, which asks for a password",
+                "if you trust that address with it, make it the camera's source",
+            )
+        if self._login.credentials is None:
             raise SourceRefused(
                 "the camera asks for a user name and password (401)",
                 "set username and password_file, or write http://USER:PASSWORD@HOST/…",
             )
-        if challenge is None:
-            offered = ", ".join(head.all("www-authenticate")) or "none"
-            raise SourceRefused(f"the camera asks for a kind of login unknown here: {offered}")
         if refused:
-            self._challenge = None
+            self._login.forget()
             raise SourceRefused(
                 "the camera refuses the user name or the password (401)",
                 "check username and password_file",
             )
-        self._challenge = challenge
-        self._nonce_uses = 0
+        if not self._login.accept(head.all("www-authenticate")):
+            offered = ", ".join(head.all("www-authenticate"))[:200] or "none"
+            raise SourceRefused(f"the camera asks for a kind of login unknown here: {offered}")
 
     # Pictures
 
-    async def _images(self, body: "_Body") -> AsyncGenerator[bytes, None]:
+    async def _images(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """The images of this answer and, from a camera that sends one at a time, of the next."""
         loop = asyncio.get_running_loop()
-        self._framing = (
-            f"multipart, {body.head.media_type}" if body.head.is_multipart else "no multipart"
-        )
+        head = answer.head
+        self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
         while True:
             asked_at = loop.time()
             found = 0
-            async with aclosing(self._images_of(body)) as images:
+            async with aclosing(self._images_of(answer)) as images:
                 async for image in images:
                     found += 1
                     yield image
-            if body.head.is_multipart or found != 1:
+            if answer.head.is_multipart or found != 1:
                 raise SourceLost(
                     "the camera ended the stream",
                     "it may have rebooted, or given its only connection to another viewer",
@@ -228,125 +209,27 @@ class HttpSource:
             self._framing = "one picture per answer, polled"
             await self._hang_up(pause=0)
             await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
-            body = await self._ask()
+            answer = await self._ask()
 
-    async def _images_of(self, body: "_Body") -> AsyncGenerator[bytes, None]:
-        boundary = multipart.declared_boundary(body.head.media_type)
-        framer = JpegFramer(max_size=self._config.max_frame, boundary=boundary, tally=self.tally)
+    async def _images_of(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+        framer = JpegFramer(
+            max_size=self._config.max_frame,
+            boundary=multipart.declared_boundary(answer.head.media_type),
+            tally=self.tally,
+        )
         found = 0
-        while pieces := await body.read():
-            for piece in pieces:
-                for image in framer.feed(piece):
-                    found += 1
-                    yield image
-            if not found and (error := body.diagnose(framer.foreign_type)):
+        while piece := await answer.read():
+            for image in framer.feed(piece):
+                found += 1
+                yield image
+            if not framer.between_images:
+                continue
+            if not found and (error := answer.diagnose(framer.foreign_type)):
                 raise error
-            if body.complete and framer.between_images:
+            if answer.complete:
                 break
-        for image in framer.finish(complete=body.complete):
+        for image in framer.finish(complete=answer.complete):
             found += 1
             yield image
-        if not found and (error := body.diagnose(framer.foreign_type, ended=True)):
+        if not found and (error := answer.diagnose(framer.foreign_type, ended=True)):
             raise error
-
-
-class _Body:
-    """An answer being read from a connection."""
-
-    def __init__(self, connection: Connection, reader: ResponseReader) -> None:
-        self._connection = connection
-        self._reader = reader
-        self._early: list[bytes] = []
-        self._start = bytearray()
-        self._length = 0
-
-    @property
-    def head(self) -> ResponseHead:
-        """The answer's head, once `read_head` has returned."""
-        assert self._reader.head
-        return self._reader.head
-
-    @property
-    def complete(self) -> bool:
-        """All the bytes that were promised have arrived."""
-        return self._reader.complete
-
-    async def read_head(self) -> None:
-        """Read up to the body."""
-        while self._reader.head is None:
-            data = await self._connection.read()
-            if not data:
-                raise SourceLost("the camera closed the connection without an answer", SLOT_TAKEN)
-            self._early += self._feed(data)
-
-    async def read(self) -> list[bytes]:
-        """The next pieces of the body; none at its end."""
-        pieces, self._early = self._early, []
-        while not pieces and not self._reader.ended:
-            data = await self._connection.read()
-            if not data:
-                break
-            pieces = self._feed(data)
-        for piece in pieces:
-            self._length += len(piece)
-            if len(self._start) < 256:  # noqa: PLR2004 - enough to know HTML
-                self._start += piece[:256]
-        return pieces
-
-    def _feed(self, data: bytes) -> list[bytes]:
-        try:
-            return list(self._reader.feed(data))
-        except FramingError as error:
-            raise SourceRefused(
-                f"the camera's answer cannot be read: {error}",
-                "open the address in a browser to see what it sends",
-            ) from error
-
-    def diagnose(self, foreign_type: str, *, ended: bool = False) -> SourceError | None:
-        """Why no picture was found in what has come so far; None: it is too early to say.
-
-        Args:
-            foreign_type: The content type of a multipart part that was no JPEG.
-            ended: Nothing more will come.
-        """
-        declared = f"{foreign_type} {self.head.media_type}".lower()
-        for name, codec in _OTHER_CODECS.items():
-            if name in declared:
-                return SourceRefused(
-                    f"the camera sends {codec} video, not JPEG pictures",
-                    "choose its MJPEG address, or convert: exec:ffmpeg -i URL -f mjpeg -",
-                )
-        if not self.head.is_multipart:
-            start = bytes(self._start).lstrip()
-            for first, kind in ((b"<", "an HTML page"), (b"{", "JSON"), (b"[", "JSON")):
-                if start.startswith(first):
-                    return SourceRefused(
-                        f"the camera answers with {kind}, not with pictures",
-                        "open the address in a browser and take the one of the picture itself",
-                    )
-        if ended and not self._length:
-            return SourceLost("the camera closed the connection without a picture", SLOT_TAKEN)
-        if ended or self._length > _MAX_WITHOUT_IMAGE:
-            media_type = self.head.media_type or "no declared type"
-            return SourceRefused(
-                f"there was no whole JPEG picture in {self._length} bytes of {media_type}",
-                "open the address in a browser to see what it sends",
-            )
-        return None
-
-
-def _refusal(head: ResponseHead) -> SourceRefused:
-    """What an error status means to the person who wrote the address."""
-    said = f"the camera answers {head.status} {head.phrase}".rstrip()
-    match head.status:
-        case 403:
-            hint = "this user, or this computer, may not watch; check the camera's settings"
-        case 404:
-            hint = "the path is wrong; try /?action=stream, /stream, /video or /mjpg/video.mjpg"
-        case 503 | 429:
-            hint = SLOT_TAKEN
-        case status if status >= 500:  # noqa: PLR2004 - server errors
-            hint = "the camera is in trouble: restart it if this lasts"
-        case _:
-            hint = "open the address in a browser to see what it says"
-    return SourceRefused(said, hint)

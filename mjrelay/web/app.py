@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
@@ -11,13 +12,16 @@ from aiohttp import hdrs, web
 
 from mjrelay.camera import Camera
 from mjrelay.web import status
-from mjrelay.web.streams import CLIENTS, snapshot, stream
+from mjrelay.web.streams import CLIENTS, Clients, snapshot, stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
 _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
 # Where Klipper's images and OctoPi put a camera behind nginx.
 _USUAL_BASE = "/webcam/"
 
+# What aiohttp's router says of an address it does not know.
+_NO_ROUTE = web.HTTPNotFound().text
+_NUMBER = re.compile("[0-9]{1,4}")
 _PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
 
 _CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
@@ -27,21 +31,25 @@ _Answer = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
 
 
 def make_app(
-    cameras: Mapping[str, Camera], *, base_path: str = "/", cors_origins: tuple[str, ...] = ("*",)
+    cameras: Mapping[str, Camera],
+    clients: Clients,
+    *,
+    base_path: str = "/",
+    cors_origins: tuple[str, ...] = ("*",),
 ) -> web.Application:
     """The web application for some cameras, of which the first is the default one.
 
     Args:
         cameras: By name; read at each request.
+        clients: Who watches, on this application and others of the same relay.
         base_path: Where a proxy puts us; every address answers there as well as at the root.
         cors_origins: Origins whose pages may read our answers; "*" for all.
     """
     app = web.Application(middlewares=[_answer_options, _explain_errors])
     app[_CAMERAS] = cameras
     app[_STARTED] = time.monotonic()
-    app[CLIENTS] = {}
+    app[CLIENTS] = clients
     app.on_response_prepare.append(functools.partial(_allow_origin, cors_origins))
-    app.on_shutdown.append(_finish_streams)
     for base in dict.fromkeys(("/", _USUAL_BASE, base_path)):
         _add_routes(app.router, base.removesuffix("/"))
     return app
@@ -122,7 +130,7 @@ async def _root(request: web.Request) -> web.StreamResponse:
             body=_PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"}
         )
     answers: dict[str, _Answer] = {"stream": stream, "snapshot": snapshot}
-    if action not in answers or not (number or "0").isdecimal():
+    if action not in answers or not _NUMBER.fullmatch(number or "0"):
         raise web.HTTPNotFound(
             text="there is no such action; there are ?action=stream and ?action=snapshot"
         )
@@ -135,11 +143,11 @@ async def _status(request: web.Request) -> web.Response:
 
 
 async def _camera_status(request: web.Request, camera: Camera) -> web.Response:
-    return _json(status.camera_status(camera, request.app[CLIENTS].get(camera, {})))
+    return _json(status.camera_status(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _state(request: web.Request, camera: Camera) -> web.Response:
-    return _json(status.state(camera, request.app[CLIENTS].get(camera, {})))
+    return _json(status.state(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -205,7 +213,7 @@ async def _explain_errors(request: web.Request, handler: _Handler) -> web.Stream
         raise
     except web.HTTPException as error:
         text = (error.text or error.reason).strip()
-        if isinstance(error, web.HTTPNotFound) and text.startswith("404"):
+        if text == _NO_ROUTE:
             text = f"there is nothing at {request.path}; / shows the addresses there are"
         if isinstance(error, web.HTTPMethodNotAllowed):
             text = f"{request.method} is not possible at {request.path}; use GET"
@@ -235,10 +243,3 @@ async def _allow_origin(
     else:
         return
     headers["Access-Control-Expose-Headers"] = "ETag, X-Timestamp, X-Age-Ms"
-
-
-async def _finish_streams(app: web.Application) -> None:
-    """End every stream between two parts, so that handlers return and viewers get a plain FIN."""
-    for clients in app[CLIENTS].values():
-        for client in list(clients.values()):
-            client.sink.finish()

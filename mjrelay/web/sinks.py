@@ -11,13 +11,6 @@ import socket
 from mjrelay.fanout import Fanout
 from mjrelay.frames import Frame
 
-# Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
-# and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no cost).
-_NOTSENT_LOWAT = 16 * 2**10
-# A client whose kernel has not acknowledged or accepted a byte for this long is gone. Longer than
-# any pause of a browser worth waiting for.
-DEAD_AFTER = 120.0
-
 
 class SocketSink:
     """Sends frames to one client; ends when the client is gone or `finish` is called.
@@ -27,12 +20,11 @@ class SocketSink:
         fanout: Where to ask for the newest frame after a pause.
         fps: At most this many frames a second; 0 for all.
         advance_headers: Send the next part's head along with each frame.
-        dead_after: Seconds without a sign of life from the client's kernel.
 
     Attributes:
         sent: Frames sent, repetitions included.
         skipped: Frames let pass because an earlier one was still being sent.
-        rate: Frames sent per second, lately.
+        rate: Frames sent per second, lately, repetitions included.
         ended: Done when nothing more will be sent.
     """
 
@@ -43,7 +35,6 @@ class SocketSink:
         *,
         fps: float = 0.0,
         advance_headers: bool = False,
-        dead_after: float = DEAD_AFTER,
     ) -> None:
         self.sent = 0
         self.skipped = 0
@@ -57,21 +48,20 @@ class SocketSink:
         self._advance_headers = advance_headers
         self._rest: memoryview | None = None
         self._last: Frame | None = None
-        self._behind = False
+        self._passed: Frame | None = None
         self._finishing = False
         self._sampled = (self._loop.time(), 0)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 1000))
 
     def offer(self, frame: Frame) -> None:
-        """Start sending a frame, unless the client is still busy with an earlier one."""
+        """Start sending a frame, unless the client is still busy with an earlier one.
+
+        What is offered after the end is ignored.
+        """
         if self._rest is not None:
-            if frame is not self._last:
+            if frame is not self._last and frame is not self._passed:
                 self.skipped += 1
-                self._behind = True
-        elif not self._interval or self._is_due():
+                self._passed = frame
+        elif not self.ended.done() and (not self._interval or self._is_due()):
             self._send(frame)
 
     def finish(self) -> None:
@@ -96,7 +86,9 @@ class SocketSink:
         now = self._loop.time()
         if now < self._due:
             return False
-        self._due = max(self._due + self._interval, now)
+        # A little late: keep the rhythm. After a pause: begin a new one.
+        late = now - self._due
+        self._due = (self._due if late < self._interval else now) + self._interval
         return True
 
     def _send(self, frame: Frame) -> None:
@@ -132,15 +124,15 @@ class SocketSink:
         self.sent += 1
         if self._finishing:
             self._end()
-        elif self._behind:
-            self._catch_up()
+        elif self._passed:
+            self._catch_up(self._passed)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, passed: Frame) -> None:
         """Go on with the newest frame, now that the client is free."""
-        self._behind = False
+        self._passed = None
         newest = self._fanout.current()
         if newest and newest is not self._last and (not self._interval or self._is_due()):
-            self.skipped -= 1
+            self.skipped -= newest is passed
             self._send(newest)
 
     def _end(self) -> None:

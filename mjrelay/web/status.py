@@ -1,7 +1,7 @@
 """What `/status` and `/state` say, as plain values."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +21,11 @@ def status(cameras: Iterable[Camera], clients: Clients, started: float) -> dict[
     return {
         "version": __version__,
         "uptime": round(time.monotonic() - started, 3),
-        "cameras": [camera_status(camera, clients.get(camera, {})) for camera in cameras],
+        "cameras": [camera_status(camera, clients.of(camera)) for camera in cameras],
     }
 
 
-def camera_status(camera: Camera, clients: Mapping[int, Client]) -> dict[str, Any]:
+def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
     """Everything about one camera; docs/reference/http.md explains each key."""
     newest = camera.ring.newest
     width, height = (newest and newest.dimensions) or (None, None)
@@ -54,11 +54,11 @@ def camera_status(camera: Camera, clients: Mapping[int, Client]) -> dict[str, An
         "usb_resets": 0,
         "retry_in": _rounded(camera.retry_in),
         "holders": [],
-        "clients": [_client_status(client) for client in clients.values()],
+        "clients": [_client_status(client) for client in clients],
     }
 
 
-def state(camera: Camera, clients: Mapping[int, Client]) -> dict[str, Any]:
+def state(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
     """The answer ustreamer gives at `/state`, for the tools that read it."""
     newest = camera.ring.newest
     width, height = (newest and newest.dimensions) or (0, 0)
@@ -77,7 +77,7 @@ def state(camera: Camera, clients: Mapping[int, Client]) -> dict[str, Any]:
                 "clients": len(clients),
                 "clients_stat": {
                     str(client.id): {"fps": round(client.sink.rate), "key": "0"}
-                    for client in clients.values()
+                    for client in clients
                 },
             },
         },

@@ -1,10 +1,12 @@
 """Streams and snapshots: a camera's frames as HTTP answers."""
 
 import asyncio
+import contextlib
 import itertools
 import math
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
@@ -41,7 +43,8 @@ _ids = itertools.count(1)
 class _RawResponse(web.StreamResponse):
     """A body that the connection's close delimits, for HTTP/1.0 and 1.1 alike.
 
-    Without this aiohttp would chunk it, which clients that read the raw socket cannot take.
+    aiohttp would chunk it, which clients that read the raw socket cannot take. The attribute that
+    stops it is private; tests/web/test_streams.py pins what it does.
     """
 
     _length_check = False
@@ -59,8 +62,36 @@ class Client:
     since: float = field(default_factory=time.time)
 
 
-Clients = dict[Camera, dict[int, Client]]
-"""Who watches which camera."""
+class Clients:
+    """Who watches which camera, on whatever port."""
+
+    def __init__(self) -> None:
+        self._of: dict[Camera, dict[int, Client]] = {}
+        self._finishing = False
+
+    def of(self, camera: Camera) -> list[Client]:
+        """The clients of a camera, in the order they came."""
+        return list(self._of.get(camera, {}).values())
+
+    @contextlib.contextmanager
+    def including(self, client: Client, camera: Camera) -> Iterator[None]:
+        """Count a client while entered."""
+        clients = self._of.setdefault(camera, {})
+        clients[client.id] = client
+        if self._finishing:
+            client.sink.finish()
+        try:
+            yield
+        finally:
+            del clients[client.id]
+
+    def finish(self) -> None:
+        """End every stream between two parts, so that its viewer gets a plain FIN."""
+        self._finishing = True
+        for clients in self._of.values():
+            for client in list(clients.values()):
+                client.sink.finish()
+
 
 CLIENTS = web.AppKey("clients", Clients)
 
@@ -68,14 +99,18 @@ CLIENTS = web.AppKey("clients", Clients)
 async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     """Send a camera's frames until the client leaves or the relay stops."""
     fps = _number(request, "fps")
-    advance_headers = request.query.get("advance_headers", "0") not in ("0", "")
+    advance_headers = _flag(request, "advance_headers")
+    opening = multipart.ADVANCE_OPENING if advance_headers else multipart.OPENING
     response = _RawResponse(headers=_STREAM_HEADERS)
     response.force_close()
-    await response.prepare(request)
-    if request.method == "HEAD" or request.transport is None:
-        return response
-    await response.write(multipart.ADVANCE_OPENING if advance_headers else multipart.OPENING)
-    await _flushed(request.transport)
+    try:
+        await response.prepare(request)
+        if request.method == "HEAD" or request.transport is None:
+            return response
+        await response.write(opening)
+        await _flushed(request.transport)
+    except ConnectionError:
+        return response  # gone before it began: a normal goodbye
     sink = SocketSink(
         request.transport.get_extra_info("socket").dup(),
         camera.fanout,
@@ -87,15 +122,12 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
         user_agent=request.headers.get("User-Agent", ""),
         sink=sink,
     )
-    clients = request.app[CLIENTS].setdefault(camera, {})
-    clients[client.id] = client
     try:
-        with camera.watched():
+        with request.app[CLIENTS].including(client, camera), camera.watched():
             await camera.admit(sink)
             await sink.ended
     finally:
         sink.close()
-        del clients[client.id]
     return response
 
 
@@ -112,18 +144,16 @@ async def _flushed(transport: asyncio.Transport) -> None:
 async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     """Answer with the newest frame, at once; wait only where there is none or when asked to."""
     max_age = _number(request, "max_age")
+    patience = camera.config.first_frame_timeout
     with camera.watched():
         frame = camera.ring.newest
-        if request.query.get("fresh", "0") not in ("0", ""):
-            frame = await _next_frame(camera, frame.seq if frame else 0)
-            if frame is None:
-                waited = f"sent no new picture for {camera.config.first_frame_timeout:g} s"
-                raise _no_picture(camera, waited)
-        elif frame is None and camera.state in ("idle", "starting"):
-            frame = await _next_frame(camera, 0)
-    age = math.inf if frame is None else time.monotonic() - frame.monotonic
+        if _flag(request, "fresh"):
+            frame = await _newer(camera, frame, within=patience)
+        elif frame is None and await camera.settled(within=patience):
+            frame = camera.ring.newest
     if frame is None:
         raise _no_picture(camera, "has no picture yet")
+    age = time.monotonic() - frame.monotonic
     if max_age is not None and age > max_age:
         raise _no_picture(camera, f"has no picture newer than {age:.1f} s")
     headers = {
@@ -138,13 +168,13 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     return web.Response(body=bytes(frame.image), content_type="image/jpeg", headers=headers)
 
 
-async def _next_frame(camera: Camera, seq: int) -> Frame | None:
-    """The next frame, or None when none comes in the time a camera may take to start."""
+async def _newer(camera: Camera, frame: Frame | None, *, within: float) -> Frame:
+    """The next frame, if one comes in time."""
     try:
-        async with asyncio.timeout(camera.config.first_frame_timeout):
-            return await camera.ring.newer_than(seq)
+        async with asyncio.timeout(within):
+            return await camera.ring.newer_than(frame.seq if frame else 0)
     except TimeoutError:
-        return None
+        raise _no_picture(camera, f"sent no new picture for {within:g} s") from None
 
 
 def _no_picture(camera: Camera, what: str) -> web.HTTPException:
@@ -167,3 +197,8 @@ def _number(request: web.Request, key: str) -> float | None:
     if not 0 <= number < math.inf:
         raise web.HTTPBadRequest(text=f"{key} must be a number, 0 or more, as in ?{key}=5")
     return number
+
+
+def _flag(request: web.Request, key: str) -> bool:
+    """Whether the query asks for something, as in ?key=1."""
+    return request.query.get(key, "") not in ("", "0")

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 import hashlib
 import re
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,7 +36,7 @@ from tests.support.camera import (
     Silence,
 )
 from tests.support.pictures import picture, stamp
-from tests.support.quirks import REFUSALS, REPLIES, Reply, answer
+from tests.support.quirks import MULTIPART, REFUSALS, REPLIES, Reply, answer, multipart
 from tests.support.serving import config_for
 
 HEALTHY = REPLIES[0]
@@ -185,6 +187,39 @@ async def test_a_camera_with_single_pictures_is_polled_one_connection_at_a_time(
 async def test_a_single_picture_is_taken_though_the_camera_keeps_the_connection() -> None:
     async with ScriptedCamera([*ONE_PICTURE, Silence()]) as camera:
         assert await take(source_of(camera.url, fps=50), 3) == [picture(1)] * 3
+
+
+async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
+    filler = b"\xff\xfe\xff\xf0" + bytes(65518)
+    large = picture(1)[:2] + filler * 48 + picture(1)[2:]
+    wire = HttpHead + multipart([large, large])
+    pieces = [Send(wire[at : at + 200_000]) for at in range(0, len(wire), 200_000)]
+    async with ScriptedCamera([*pieces, Silence()]) as camera:
+        assert await take(source_of(camera.url), 2) == [large, large]
+
+
+async def test_a_gzip_bomb_is_neither_kept_nor_held_against_others() -> None:
+    bomb = gzip.compress(bytes(64 * 2**20))
+    head = answer(b"", MULTIPART, "Content-Encoding: gzip")
+    async with ScriptedCamera([Send(head + bomb), Close()]) as camera:
+        tracemalloc.start()
+        _, error = await failure(source_of(camera.url))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert "no whole JPEG picture" in error.reason
+    assert most < 8 * 2**20
+
+
+async def test_a_redirect_to_another_host_is_not_told_the_password() -> None:
+    async with ScriptedCamera([AskAuth('Basic realm="x"')]) as other:
+        moved = answer(
+            b"", None, f"Location: http://localhost:{other.port}/", status="HTTP/1.1 302"
+        )
+        async with ScriptedCamera([AskAuth('Basic realm="cam"')], [Send(moved)]) as camera:
+            _, error = await failure(source_of(camera.url, username="me", password="secret"))
+        assert b"Authorization" in camera.requests[1]
+        assert b"Authorization" not in other.requests[0]
+    assert "which asks for a password" in error.reason
 
 
 async def test_redirects_are_followed_after_closing() -> None:

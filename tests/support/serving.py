@@ -49,8 +49,13 @@ async def running(*cameras: Camera) -> AsyncIterator[None]:
 class Served:
     """A relay that listens on loopback, and a client for it."""
 
-    url: str
+    urls: list[str]
     http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        """The first address it listens on."""
+        return self.urls[0]
 
     async def get(self, path: str, **options: object) -> tuple[aiohttp.ClientResponse, bytes]:
         """GET an address; returns the answer and its whole body."""
@@ -59,16 +64,8 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    *cameras: Camera, config: ServerConfig = LOOPBACK, listener: int = 0
-) -> AsyncIterator[Served]:
-    """Serve running cameras while entered; the first is the default one.
-
-    Args:
-        cameras: What to serve.
-        config: Where and how.
-        listener: Which of the listeners to ask.
-    """
+async def serving(*cameras: Camera, config: ServerConfig = LOOPBACK) -> AsyncIterator[Served]:
+    """Serve running cameras while entered; the first is the default one."""
     named = {camera.name: camera for camera in cameras}
     sockets = listening(config)
     listeners = await asyncio.to_thread(sockets.__enter__)
@@ -78,7 +75,8 @@ async def serving(
             web_server(named, config, listeners),
             aiohttp.ClientSession() as http,
         ):
-            yield Served(f"http://{listeners[listener].address}", http)
+            urls = [f"http://{listener.address}" for listener in listeners]
+            yield Served(urls, http)
     finally:
         await asyncio.to_thread(sockets.__exit__, None, None, None)
 

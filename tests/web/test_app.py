@@ -166,7 +166,8 @@ async def test_a_camera_can_have_a_port_of_its_own() -> None:
     config = ServerConfig(
         listen=LOOPBACK.listen, camera_listen={"back": ListenAddress("127.0.0.1", 0)}
     )
-    async with serving(front, back, config=config, listener=1) as own:
+    async with serving(front, back, config=config) as served:
+        own = Served(served.urls[1:], served.http)
         await until(lambda: back.published)
         _, body = await own.get("/?action=snapshot")
         assert body == stamped(1)

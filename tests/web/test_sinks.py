@@ -9,6 +9,7 @@ import pytest
 
 from mjrelay.fanout import Fanout
 from mjrelay.frames import Frame
+from mjrelay.web.server import tune
 from mjrelay.web.sinks import SocketSink
 from tests.support.pictures import picture
 
@@ -16,11 +17,17 @@ from tests.support.pictures import picture
 LARGE = picture(1) + bytes(8 * 2**20)
 
 
+def listening(dead_after: float) -> socket.socket:
+    server = socket.create_server(("127.0.0.1", 0))
+    tune(server, dead_after=dead_after)
+    return server
+
+
 @contextmanager
-def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+def connected(*, dead_after: float = 60) -> Iterator[tuple[socket.socket, socket.socket]]:
     """The relay's and the client's end of a TCP connection."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        listening(dead_after) as server,
         socket.create_connection(server.getsockname()) as client,
         server.accept()[0] as ours,
     ):
@@ -71,6 +78,19 @@ async def test_a_repetition_for_a_busy_sink_is_no_frame_skipped() -> None:
         sink.offer(large)
         sink.offer(large)
         assert sink.skipped == 0
+        newer = frame(2)
+        for _ in range(4):
+            sink.offer(newer)
+        assert sink.skipped == 1
+        sink.close()
+
+
+async def test_what_is_offered_after_the_end_is_not_sent() -> None:
+    with connected() as (ours, _):
+        sink = SocketSink(ours, Fanout())
+        sink.finish()
+        sink.offer(frame(1))
+        assert sink.sent == 0
         sink.close()
 
 
@@ -101,8 +121,8 @@ async def test_a_client_that_is_gone_ends_the_sink_and_leaves_the_fanout() -> No
 
 
 async def test_a_client_whose_kernel_takes_nothing_for_long_is_given_up() -> None:
-    with connected() as (ours, _):
-        sink = SocketSink(ours, Fanout(), dead_after=0.3)
+    with connected(dead_after=0.3) as (ours, _):
+        sink = SocketSink(ours, Fanout())
         sink.offer(frame(1, LARGE))
         await asyncio.wait_for(sink.ended, 10)
         sink.close()

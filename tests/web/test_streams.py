@@ -4,12 +4,15 @@ import asyncio
 import json
 import re
 import socket
+import struct
 
 import pytest
 
+from mjrelay.camera import Camera
+from mjrelay.config import ListenAddress, ServerConfig
 from mjrelay.errors import SourceLost
 from tests.support.pictures import stamp, stamped
-from tests.support.serving import Served, scripted, serving, until
+from tests.support.serving import LOOPBACK, Served, config_for, scripted, serving, until
 from tests.support.source import SILENCE, ScriptedSource, Step, steps
 
 HEAD = """\
@@ -260,3 +263,41 @@ async def test_a_snapshot_without_any_picture_says_why() -> None:
         answer, body = await served.get("/snapshot")
         assert answer.status == 503
         assert b"the camera ended the stream: wait" in body
+
+
+async def test_a_client_gone_before_its_stream_began_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    camera = scripted(ScriptedSource(steady()))
+    async with serving(camera) as served:
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        for _ in range(50):
+            sock = socket.create_connection((host, int(port)))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.close()
+            await asyncio.sleep(0)
+        await until(lambda: not camera.fanout.sinks)
+    assert not caplog.records
+
+
+async def test_shutdown_is_quick_with_stuck_clients_on_several_ports() -> None:
+    cameras = [Camera(name, config_for("testcard:"), ScriptedSource(steady(size=2_000_000)))
+               for name in ("a", "b", "c", "d")]  # fmt: skip
+    own = {camera.name: ListenAddress("127.0.0.1", 0) for camera in cameras}
+    config = ServerConfig(listen=LOOPBACK.listen, camera_listen=own)
+    loop = asyncio.get_running_loop()
+    stuck = []
+    async with serving(*cameras, config=config) as served:
+        for url in served.urls:
+            client = await RawClient.get(Served([url], served.http), "/stream")
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            stuck.append(client)
+        await until(lambda: sum(len(camera.fanout.sinks) for camera in cameras) == 5)
+        _, body = await served.get("/status")
+        watched = {c["name"]: len(c["clients"]) for c in json.loads(body)["cameras"]}
+        assert watched == {"a": 2, "b": 1, "c": 1, "d": 1}
+        stopping = loop.time()
+    assert loop.time() - stopping < 2
+    for client in stuck:
+        client.writer.transport.abort()
