@@ -282,7 +282,8 @@ async def test_a_client_gone_before_its_stream_began_is_no_error(
 
 
 async def test_shutdown_is_quick_with_stuck_clients_on_several_ports() -> None:
-    cameras = [Camera(name, config_for("testcard:"), ScriptedSource(steady(size=2_000_000)))
+    large = steady(20, 0.2, size=2_000_000)
+    cameras = [Camera(name, config_for("testcard:"), ScriptedSource(large))
                for name in ("a", "b", "c", "d")]  # fmt: skip
     own = {camera.name: ListenAddress("127.0.0.1", 0) for camera in cameras}
     config = ServerConfig(listen=LOOPBACK.listen, camera_listen=own)
