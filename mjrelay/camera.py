@@ -82,7 +82,8 @@ class Camera:
             try:
                 while True:
                     await self._until_wanted()
-                    await self._wait(await self._stream())
+                    await self._stream()
+                    await self._wait()
             finally:
                 self._enter("stopped")
 
@@ -154,12 +155,8 @@ class Camera:
             and time.monotonic() - self._left_at >= self.config.linger
         )
 
-    async def _stream(self) -> float:
-        """Open the source and publish its frames until it fails or nobody watches.
-
-        Returns:
-            How many seconds to wait before the next attempt.
-        """
+    async def _stream(self) -> None:
+        """Open the source and publish its frames until it fails or nobody watches."""
         started = time.monotonic()
         self._wake.clear()
         self._first_frame_at = None
@@ -184,11 +181,10 @@ class Camera:
             reason, hint = "mjrelay met a fault of its own", "please report what the log says"
             self._enter("recovering", reason, hint, kind="crashed")
         else:
-            return 0.0
+            return
         self._retry_at = time.monotonic() + delay
         if self._viewers:
             await self._show_placeholder()
-        return delay
 
     async def _pump(self) -> None:
         """Publish the source's frames; return when nobody watches a camera on demand.
@@ -251,10 +247,10 @@ class Camera:
     def _streamed_for(self) -> float:
         return time.monotonic() - self._first_frame_at if self._first_frame_at else 0.0
 
-    async def _wait(self, delay: float) -> None:
-        """Wait for the next attempt, or to be woken."""
+    async def _wait(self) -> None:
+        """Wait for the time of the next attempt, or to be woken."""
         try:
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(self.retry_in or 0):
                 await self._wake.wait()
         except TimeoutError:
             pass

@@ -109,10 +109,11 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
             return response
         await response.write(opening)
         await _flushed(request.transport)
-    except ConnectionError:
+        sock = request.transport.get_extra_info("socket").dup()
+    except OSError:
         return response  # gone before it began: a normal goodbye
     sink = SocketSink(
-        request.transport.get_extra_info("socket").dup(),
+        sock,
         camera.fanout,
         fps=max(fps, _MIN_FPS) if fps else 0.0,
         advance_headers=advance_headers,
