@@ -177,6 +177,35 @@ class CommandAddress:
         return "exec:" + shlex.join(self.arguments)
 
 
+@dataclass(frozen=True)
+class ListenAddress:
+    """Where to listen: a host (empty: every address) and port, or a unix socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "ListenAddress":
+        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:/PATH`. Raises ValueError."""
+        if text.startswith("unix:/"):
+            return cls(path=text.removeprefix("unix:"))
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        valid = colon and port.isdecimal() and len(port) < 6 and int(port) < 2**16  # noqa: PLR2004
+        if not valid or (":" in host and not bracketed):
+            raise ValueError(
+                'an address such as "127.0.0.1:8080" (for this computer only), "0.0.0.0:8080" or '
+                '"[::]:8080" (for everyone) or "unix:/PATH"'
+            )
+        return cls(host=host.strip("[]"), port=int(port))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 Address = HttpAddress | TestcardAddress | CommandAddress
 
 

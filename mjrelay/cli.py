@@ -10,16 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mjrelay import __version__
-from mjrelay.address import Address, parse_address, redact
-from mjrelay.config import (
-    Config,
-    ListenAddress,
-    config_of,
-    dump,
-    find_config,
-    load_config,
-    with_listen,
-)
+from mjrelay.address import Address, ListenAddress, parse_address, redact
+from mjrelay.config import Config, config_of, dump, find_config, load_config, with_listen
 from mjrelay.errors import ConfigError, ListenError
 
 OK, FAILED, USAGE = 0, 1, 2

@@ -9,140 +9,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mjrelay.address import Address, HttpAddress, TestcardAddress, parse_address, redact
+from mjrelay import options
+from mjrelay.address import Address, HttpAddress, ListenAddress, TestcardAddress, redact
 from mjrelay.errors import ConfigError
 
 SEARCHED = (Path("mjrelay.toml"), Path("/etc/mjrelay/mjrelay.toml"))
 """Where a configuration is looked for when none is named."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*$")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)$")
-_DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)$")
-_SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-# Beyond these a number is a slip of the hand.
-_MAX, _MAX_BYTES = 1e9, 2**40
-_ORIGIN = re.compile(r"\*$|[a-z][a-z0-9+.-]*://[^/\s]+$", re.IGNORECASE)
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ListenAddress:
-    """Where to listen: a host (empty: every address) and port, or a unix socket's path."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "ListenAddress":
-        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:/PATH`. Raises ValueError."""
-        if text.startswith("unix:/"):
-            return cls(path=text.removeprefix("unix:"))
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        valid = colon and port.isdecimal() and len(port) < 6 and int(port) < 2**16  # noqa: PLR2004
-        if not valid or (":" in host and not bracketed):
-            raise ValueError(
-                'an address such as "127.0.0.1:8080" (for this computer only), "0.0.0.0:8080" or '
-                '"[::]:8080" (for everyone) or "unix:/PATH"'
-            )
-        return cls(host=host.strip("[]"), port=int(port))
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-# How each option's TOML value is read. Each reader raises ValueError with what it expected.
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text in quotes")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, str) and (match := _DURATION.match(value)):
-        value = float(match[1]) * _DURATIONS[match[2]]
-    return _number(value, 'seconds, as in 2.5, or a text such as "5 s" or "250 ms"')
-
-
-def _positive_seconds(value: object) -> float:
-    seconds = _seconds(value)
-    if not seconds:
-        raise ValueError("more than 0 seconds")
-    return seconds
-
-
-def _number(value: object, expected: str = "a number, 0 or more") -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX:
-        raise ValueError(expected)
-    return float(value)
-
-
-def _bytes(value: object) -> int:
-    if isinstance(value, str) and (match := _SIZE.match(value)):
-        value = float(match[1]) * _SIZES[match[2]]
-    elif isinstance(value, bool) or not isinstance(value, int):
-        value = 0
-    if not 1 <= value < _MAX_BYTES:
-        raise ValueError('a size such as "8 MiB", or a number of bytes')
-    return int(value)
-
-
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in choices:
-            raise ValueError(" or ".join(f'"{choice}"' for choice in choices))
-        return str(value)
-
-    return read
-
-
-def _list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    def read_list(value: object) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            raise ValueError("a list in [brackets]")
-        return tuple(read(item) for item in value)
-
-    return read_list
-
-
-def _source(value: object) -> Address:
-    return parse_address(_text(value))
-
-
-def _listen(value: object) -> ListenAddress:
-    return ListenAddress.parse(_text(value))
-
-
-def _listen_table(value: object) -> dict[str, ListenAddress]:
-    if not isinstance(value, dict):
-        raise ValueError('a table such as { front = "0.0.0.0:8081" }')
-    return {name: _listen(address) for name, address in value.items()}
-
-
-def _origin(value: object) -> str:
-    if not _ORIGIN.match(_text(value)):
-        raise ValueError('"*" or origins such as "https://example.org"')
-    return _text(value).rstrip("/")
-
-
-def _base_path(value: object) -> str:
-    path = _text(value)
-    if not path.startswith("/") or re.search(r"[?#\s{}]|//", path):
-        raise ValueError('a path such as "/webcam/"')
-    return path if path.endswith("/") else path + "/"
 
 
 def _option(read: Callable[[object], T], default: T) -> T:
@@ -154,13 +29,13 @@ class ServerConfig:
     """`[server]`: where and how we answer."""
 
     listen: tuple[ListenAddress, ...] = _option(
-        _list_of(_listen), (ListenAddress("127.0.0.1", 8080),)
+        options.list_of(options.listen), (ListenAddress("127.0.0.1", 8080),)
     )
-    base_path: str = _option(_base_path, "/")
+    base_path: str = _option(options.base_path, "/")
     camera_listen: Mapping[str, ListenAddress] = field(
-        default_factory=dict, metadata={"read": _listen_table}
+        default_factory=dict, metadata={"read": options.listen_table}
     )
-    cors_origins: tuple[str, ...] = _option(_list_of(_origin), ("*",))
+    cors_origins: tuple[str, ...] = _option(options.list_of(options.origin), ("*",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,24 +46,24 @@ class CameraConfig:
         password: From `password_file` or the source's URL, never from the table itself.
     """
 
-    source: Address = field(metadata={"read": _source})
-    username: str = _option(_text, "")
-    password_file: str = _option(_text, "")
-    http_version: str = _option(_one_of("1.0", "1.1"), "1.1")
-    tls_verify: bool = _option(_flag, True)
-    fps: float = _option(_number, 0.0)
-    mode: str = _option(_one_of("always", "demand"), "always")
-    linger: float = _option(_seconds, 30.0)
-    connect_timeout: float = _option(_positive_seconds, 10.0)
-    first_frame_timeout: float = _option(_positive_seconds, 10.0)
-    stall_timeout: float = _option(_positive_seconds, 5.0)
-    redial_delay: float = _option(_seconds, 1.0)
-    retry_max: float = _option(_positive_seconds, 30.0)
-    frozen_after: float = _option(_seconds, 0.0)
-    max_frame: int = _option(_bytes, 8 * 2**20)
-    ring: float = _option(_seconds, 5.0)
-    ring_bytes: int = _option(_bytes, 64 * 2**20)
-    placeholder: bool = _option(_flag, True)
+    source: Address = field(metadata={"read": options.source})
+    username: str = _option(options.text, "")
+    password_file: str = _option(options.text, "")
+    http_version: str = _option(options.one_of("1.0", "1.1"), "1.1")
+    tls_verify: bool = _option(options.flag, True)
+    fps: float = _option(options.number, 0.0)
+    mode: str = _option(options.one_of("always", "demand"), "always")
+    linger: float = _option(options.seconds, 30.0)
+    connect_timeout: float = _option(options.positive_seconds, 10.0)
+    first_frame_timeout: float = _option(options.positive_seconds, 10.0)
+    stall_timeout: float = _option(options.positive_seconds, 5.0)
+    redial_delay: float = _option(options.seconds, 1.0)
+    retry_max: float = _option(options.positive_seconds, 30.0)
+    frozen_after: float = _option(options.seconds, 0.0)
+    max_frame: int = _option(options.size, 8 * 2**20)
+    ring: float = _option(options.seconds, 5.0)
+    ring_bytes: int = _option(options.size, 64 * 2**20)
+    placeholder: bool = _option(options.flag, True)
     password: str = field(default="", repr=False)
 
 
@@ -313,17 +188,17 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
     if not isinstance(table, dict):
         faults.append((path, f"expected a table, got {_shown(table)}"))
         table = {"source": "testcard:"} if kind is CameraConfig else {}
-    options = {f.name: f for f in fields(kind) if f.metadata}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(kind) if f.metadata}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in options:
-            faults.append((f"{path}.{key}", _unknown(key, list(options))))
+        if key not in known:
+            faults.append((f"{path}.{key}", _unknown(key, list(known))))
             continue
         try:
-            values[key] = options[key].metadata["read"](value)
+            values[key] = known[key].metadata["read"](value)
         except ValueError as error:
             faults.append((f"{path}.{key}", f"expected {error}, got {_shown(value)}"))
-    if "source" in options and "source" not in values:
+    if "source" in known and "source" not in values:
         if "source" not in table:
             faults.append((f"{path}.source", "is missing"))
         values["source"] = TestcardAddress()  # so that the other checks know the camera

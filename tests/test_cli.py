@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mjrelay import __version__, cli
-from mjrelay.address import TestcardAddress
-from mjrelay.config import Config, ListenAddress
+from mjrelay.address import ListenAddress, TestcardAddress
+from mjrelay.config import Config
 from mjrelay.errors import ConfigError, ListenError
 
 SOURCES = "http://…, https://…, testcard: or exec:COMMAND"

@@ -9,11 +9,10 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mjrelay.address import TestcardAddress, parse_address
+from mjrelay.address import ListenAddress, TestcardAddress, parse_address
 from mjrelay.config import (
     CameraConfig,
     Config,
-    ListenAddress,
     ServerConfig,
     config_of,
     dump,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
-from mjrelay.config import ListenAddress, ServerConfig
+from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.web.app import make_app
 from mjrelay.web.streams import Clients

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from mjrelay.address import parse_address
+from mjrelay.address import ListenAddress, parse_address
 from mjrelay.camera import Camera
-from mjrelay.config import CameraConfig, ListenAddress, ServerConfig
+from mjrelay.config import CameraConfig, ServerConfig
 from mjrelay.sources import Source, make_source
 from mjrelay.web.server import listening, web_server
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
-from mjrelay.config import ListenAddress, ServerConfig
+from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError, SourceUnreachable
 from mjrelay.web.server import listening
 from tests.support.pictures import stamped

@@ -1,0 +1,120 @@
+"""Readers of options: how each kind of TOML value is understood.
+
+A reader returns the value, or raises ValueError with what it expected.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from mjrelay.address import Address, ListenAddress, parse_address
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)$")
+_DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)$")
+_SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+# Beyond these a number is a slip of the hand.
+_MAX, _MAX_BYTES = 1e9, 2**40
+_ORIGIN = re.compile(r"\*$|[a-z][a-z0-9+.-]*://[^/\s]+$", re.IGNORECASE)
+
+T = TypeVar("T")
+
+
+def text(value: object) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    return value
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def seconds(value: object) -> float:
+    """A duration, in seconds."""
+    if isinstance(value, str) and (match := _DURATION.match(value)):
+        value = float(match[1]) * _DURATIONS[match[2]]
+    return number(value, 'seconds, as in 2.5, or a text such as "5 s" or "250 ms"')
+
+
+def positive_seconds(value: object) -> float:
+    """A duration that is not nothing."""
+    if not (duration := seconds(value)):
+        raise ValueError("more than 0 seconds")
+    return duration
+
+
+def number(value: object, expected: str = "a number, 0 or more") -> float:
+    """A number from 0 up."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX:
+        raise ValueError(expected)
+    return float(value)
+
+
+def size(value: object) -> int:
+    """A size, in bytes."""
+    if isinstance(value, str) and (match := _SIZE.match(value)):
+        value = float(match[1]) * _SIZES[match[2]]
+    elif isinstance(value, bool) or not isinstance(value, int):
+        value = 0
+    if not 1 <= value < _MAX_BYTES:
+        raise ValueError('a size such as "8 MiB", or a number of bytes')
+    return int(value)
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    """A reader of one of some words."""
+
+    def read(value: object) -> str:
+        if value not in choices:
+            raise ValueError(" or ".join(f'"{choice}"' for choice in choices))
+        return str(value)
+
+    return read
+
+
+def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """A reader of a list."""
+
+    def read_list(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise ValueError("a list in [brackets]")
+        return tuple(read(item) for item in value)
+
+    return read_list
+
+
+def source(value: object) -> Address:
+    """Where a camera's pictures come from."""
+    return parse_address(text(value))
+
+
+def listen(value: object) -> ListenAddress:
+    """Where to listen."""
+    return ListenAddress.parse(text(value))
+
+
+def listen_table(value: object) -> dict[str, ListenAddress]:
+    """Where to listen, by camera."""
+    if not isinstance(value, dict):
+        raise ValueError('a table such as { front = "0.0.0.0:8081" }')
+    return {name: listen(address) for name, address in value.items()}
+
+
+def origin(value: object) -> str:
+    """A web origin, or all of them."""
+    if not _ORIGIN.match(text(value)):
+        raise ValueError('"*" or origins such as "https://example.org"')
+    return text(value).rstrip("/")
+
+
+def base_path(value: object) -> str:
+    """A path that begins and ends with a slash."""
+    path = text(value)
+    if not path.startswith("/") or re.search(r"[?#\s{}]|//", path):
+        raise ValueError('a path such as "/webcam/"')
+    return path if path.endswith("/") else path + "/"
