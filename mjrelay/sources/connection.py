@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -201,8 +202,10 @@ def _unreachable(where: str, host: str, error: OSError) -> SourceError:
             f"{where} refuses connections",
             "the camera may be starting, or its web server listens on another port",
         )
+    # asyncio puts words of its own in place of the kernel's.
+    reason = os.strerror(error.errno) if error.errno else str(error)
     return SourceUnreachable(
-        f"no way to {where}: {error.strerror or error}",
+        f"no way to {where}: {reason}",
         "check that the camera is on and in this network",
     )
 

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import gzip
 import hashlib
 import re
+import socket
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -149,6 +151,18 @@ async def test_a_closed_port_is_unreachable() -> None:
         _, error = await failure(source_of(camera.url))
     assert isinstance(error, SourceUnreachable)
     assert "refuses connections" in error.reason
+
+
+async def test_a_host_that_is_away_is_unreachable_in_the_kernels_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def no_route(_sock: socket.socket, address: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, f"Connect call failed {address}")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_route)
+    _, error = await failure(source_of("http://127.0.0.1:9/"))
+    assert isinstance(error, SourceUnreachable)
+    assert error.reason == "no way to 127.0.0.1:9: No route to host"
 
 
 async def test_an_unknown_name_is_unreachable() -> None:
