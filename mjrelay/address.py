@@ -18,6 +18,10 @@ _SECRET_QUERY = re.compile(
     r"(?<=[?&;])([\w-]{0,24}(?:pass|pwd|token|secret|auth|key)[\w-]{0,24}|pw|loginpas)=[^&#\s]*",
     re.IGNORECASE,
 )
+# Options of programs whose values are secrets: curl's -u and -H among them.
+_SECRET_OPTION = re.compile(
+    r"-{1,2}(?:u|H|headers?|user|[\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*)", re.IGNORECASE
+)
 # Of a target: whatever is not a letter of ASCII or one of these is percent-encoded.
 _AS_IT_IS = "%/:?#[]@!$&'()*+,;=~-._|\\^`{}\"<>"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
@@ -169,7 +173,19 @@ class CommandAddress:
     @property
     def label(self) -> str:
         """The address as people may see it."""
-        return redact("exec:" + shlex.join(self.arguments))
+        words = []
+        hide_next = False
+        for argument in self.arguments:
+            name, equals, _ = argument.partition("=")
+            is_secret = bool(_SECRET_OPTION.fullmatch(name))
+            if hide_next:
+                words.append("***")
+            elif is_secret and equals:
+                words.append(f"{name}=***")
+            else:
+                words.append(shlex.quote(argument))
+            hide_next = is_secret and not equals
+        return redact("exec:" + " ".join(words))
 
     @property
     def identity(self) -> str:

@@ -245,7 +245,11 @@ class Camera:
         )
 
     def _streamed_for(self) -> float:
-        return time.monotonic() - self._first_frame_at if self._first_frame_at else 0.0
+        """Seconds between the first frame and the last; the silence after it does not count."""
+        newest = self.ring.newest
+        if self._first_frame_at is None or newest is None:
+            return 0.0
+        return newest.monotonic - self._first_frame_at
 
     async def _wait(self) -> None:
         """Wait for the time of the next attempt, or to be woken."""

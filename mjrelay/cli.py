@@ -5,6 +5,8 @@ import asyncio
 import itertools
 import logging
 import re
+import resource
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,10 +137,17 @@ def _serve(config: Config, *, verbose: bool) -> int:
             await relay(config, listeners, stop)
 
     set_up_logs(logging.DEBUG if verbose else logging.INFO)
+    _allow_many_clients()
     with listening(config.server) as listeners:
         _greet([listener.address for listener in listeners])
         asyncio.run(serve())
     return OK
+
+
+def _allow_many_clients() -> None:
+    """Raise the limit of open files as far as we may: a client takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _greet(addresses: list[ListenAddress]) -> None:
@@ -215,15 +224,25 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    from mjrelay.probe import probe  # noqa: PLC0415
+    from mjrelay.probe import Report, probe  # noqa: PLC0415
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
 
     set_up_logs(logging.WARNING)  # the report says the rest
     [(_, address)] = _named_sources([options.source]).items()
     config = config_of({"camera": address}, ())
-    report = asyncio.run(
-        probe(config.cameras["camera"], seconds=options.seconds, progress=_progress)
-    )
+
+    async def probing() -> Report:
+        # So that a program started for the probe ends with it.
+        task = asyncio.current_task()
+        assert task
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await probe(config.cameras["camera"], seconds=options.seconds, progress=_progress)
+
+    try:
+        report = asyncio.run(probing())
+    except asyncio.CancelledError:
+        return FAILED
     print(report.as_json() if options.json else report.as_text())
     return OK if report.pictures else FAILED
 

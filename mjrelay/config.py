@@ -212,6 +212,8 @@ def _unknown(key: str, known: list[str]) -> str:
 
 def _shown(value: object) -> str:
     """A value as the person wrote it, more or less, without credentials."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{redact(value)}"' if isinstance(value, str) else redact(str(value))
@@ -237,20 +239,37 @@ def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
 
 
 def _place(path: Path, text: str, where: str) -> str:
-    """`FILE:LINE: dotted.path`, the line where it can be told."""
-    *tables, key = where.split(".")
-    header = re.escape(".".join(tables))
-    start = re.search(rf"^\s*\[\s*{header}\s*\]", text, re.MULTILINE) if tables else None
-    own = re.search(rf"^\s*\[\s*{re.escape(where)}\s*\]", text, re.MULTILINE)
-    line = own
-    if start:
-        end = re.compile(r"^\s*\[", re.MULTILINE).search(text, start.end())
-        region = (start.end(), end.start() if end else len(text))
-        line = re.compile(rf"^\s*{re.escape(key)}\s*[.=]", re.MULTILINE).search(text, *region)
-        line = line or start
-    if not line:
-        return f"{path}: {where}"
-    return f"{path}:{text.count(chr(10), 0, line.end()) + 1}: {where}"
+    """`FILE:LINE: dotted.path`, the line where it can be told, or that of what it belongs to."""
+    names = where.split(".")
+    while names:
+        line = _line_of(text, names)
+        if line:
+            return f"{path}:{line}: {where}"
+        names.pop()
+    return f"{path}: {where}"
+
+
+def _line_of(text: str, names: list[str]) -> int:
+    """The line where a table or an option of it is written; 0 where that cannot be told."""
+    parts = [rf"[\"']?{re.escape(name)}[\"']?" for name in names]
+    dot = r"[ \t]*\.[ \t]*"
+    for depth in range(len(parts), -1, -1):
+        # As [a.b] with c = …, as [a] with b.c = …, or as a.b.c = …
+        start, end = 0, len(text)
+        if depth:
+            header = rf"^[ \t]*\[[ \t]*{dot.join(parts[:depth])}[ \t]*\]"
+            table = re.search(header, text, re.MULTILINE)
+            if not table:
+                continue
+            start = table.end()
+            following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, start)
+            end = following.start() if following else end
+        if depth == len(parts):
+            return text.count("\n", 0, start) + 1
+        key = re.compile(rf"^[ \t]*{dot.join(parts[depth:])}[ \t]*=", re.MULTILINE)
+        if found := key.search(text, start, end):
+            return text.count("\n", 0, found.end()) + 1
+    return 0
 
 
 def with_listen(config: Config, listen: tuple[ListenAddress, ...]) -> Config:

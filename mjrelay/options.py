@@ -107,9 +107,10 @@ def listen_table(value: object) -> dict[str, ListenAddress]:
 
 def origin(value: object) -> str:
     """A web origin, or all of them."""
-    if not _ORIGIN.match(text(value)):
+    known = text(value).rstrip("/")
+    if not _ORIGIN.match(known):
         raise ValueError('"*" or origins such as "https://example.org"')
-    return text(value).rstrip("/")
+    return known
 
 
 def base_path(value: object) -> str:

@@ -45,9 +45,12 @@ async def relay(config: Config, listeners: list[Listener], stop: asyncio.Event) 
 
 @contextlib.contextmanager
 def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set the event at SIGTERM or SIGINT."""
+    """Set the event at SIGTERM, SIGINT and SIGHUP.
+
+    SIGHUP is a terminal that closes: programs of `exec:` sources must not outlive it.
+    """
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, stop.set)
     try:

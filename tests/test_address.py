@@ -312,3 +312,20 @@ def test_what_is_wrong_with_a_url_is_said_without_its_password(character: str) -
 def test_no_label_holds_a_secret(text: str) -> None:
     address: Address = parse_address(text)
     assert "secret" not in address.label
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -u admin:S3cret http://cam/",
+        "curl --user admin:S3cret http://cam/",
+        "tool --password=S3cret --size 640x480",
+        "curl -H 'Authorization: S3cret' http://cam/",
+        "ffmpeg -i rtsp://admin:S3cret@cam/ -f mjpeg -",
+        "tool --api-key S3cret",
+    ],
+)
+def test_a_command_is_shown_without_its_secrets(command: str) -> None:
+    address = CommandAddress.parse(f"exec:{command}")
+    assert "S3cret" not in address.label
+    assert "S3cret" in " ".join(address.arguments)

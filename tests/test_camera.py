@@ -263,3 +263,19 @@ async def test_who_comes_during_an_outage_sees_its_reason_and_no_old_picture() -
             await camera.admit(sink)
             camera.fanout.leave(sink)
     assert [frame.seq for frame in sink.frames] == [0]
+
+
+async def test_silence_after_a_few_frames_does_not_count_as_health() -> None:
+    source = ScriptedSource([*steps(1, 2), SILENCE])
+    camera = scripted(source, stall_timeout=0.2, redial_delay=0.01, retry_max=30)
+    seen: list[float] = []
+    failed = camera._backoff.failed
+
+    def note(error: SourceError, *, streamed_for: float = 0.0, lasted: float = 0.0) -> float:
+        seen.append(streamed_for)
+        return failed(error, streamed_for=streamed_for, lasted=lasted)
+
+    camera._backoff.failed = note  # type: ignore[method-assign]
+    async with running(camera):
+        await until(lambda: seen)
+    assert seen[0] < 0.1

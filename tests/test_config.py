@@ -300,7 +300,7 @@ def test_two_test_cards_are_no_fault(path: Path) -> None:
 def test_a_port_for_a_camera_that_is_not_there_is_a_fault(path: Path) -> None:
     text = f'{CAMERA}[server]\ncamera_listen = {{ fornt = ":8081" }}'
     assert faults(path, text) == [
-        "server.camera_listen.fornt: there is no such camera; there are: front"
+        "4: server.camera_listen.fornt: there is no such camera; there are: front"
     ]
 
 
@@ -476,3 +476,20 @@ def test_any_toml_is_a_configuration_or_a_config_error(
     except ConfigError:
         return
     assert dump(config) == tomllib.loads(tomli_w.dumps(dump(config)))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("camera.a.source = 'testcard:'\ncamera.a.modee = 1", 2),
+        ("[camera]\na = { source = 'testcard:', modee = 1 }", 2),
+        ("[ camera . a ]\nsource = 'testcard:'\nmodee = 1", 3),
+        ("[camera.'a']\nsource = 'testcard:'\n\n'modee' = 1", 4),
+        ("[camera.b]\nsource = 'testcard:'\n[camera.a]\nsource = 'testcard:'\nmodee = 1", 5),
+    ],
+)
+def test_a_fault_names_its_line_however_the_table_is_written(
+    path: Path, text: str, line: int
+) -> None:
+    [fault] = faults(path, text)
+    assert fault.startswith(f"{line}: camera.a.modee: there is no such option")

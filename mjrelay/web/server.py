@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.web.app import make_app
-from mjrelay.web.streams import Clients
+from mjrelay.web.streams import Clients, is_full
 
 # Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
 # and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no cost).
@@ -28,6 +31,18 @@ _BACKLOG = 1024
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
+
+
+# Browsers send localhost the cookies of everything that ever ran there.
+_MAX_LINE = 64 * 2**10
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether an error of aiohttp's is more than a request nobody could understand."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,17 @@ async def web_server(
 ) -> AsyncIterator[None]:
     """Serve while entered. Leaving ends every stream between two parts."""
     clients = Clients()
+    loop = asyncio.get_running_loop()
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle what asyncio has no caller for: a connection that cannot be accepted."""
+        error = context.get("exception")
+        if is_full(error):
+            clients.note_full(error)
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(report)
     runners: dict[str, web.AppRunner] = {}
     try:
         for listener in listeners:
@@ -88,12 +114,15 @@ async def web_server(
                     handler_cancellation=True,
                     access_log=None,
                     shutdown_timeout=_SHUTDOWN_TIMEOUT,
+                    max_line_size=_MAX_LINE,
+                    max_field_size=_MAX_LINE,
                 )
                 await runners[only].setup()
             await web.SockSite(runners[only], listener.sock, backlog=_BACKLOG).start()
         yield
     finally:
         clients.finish()
+        loop.set_exception_handler(None)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
 
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import math
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import TypeGuard
 
+import structlog
 from aiohttp import web
 
 from mjrelay.camera import Camera
@@ -32,6 +36,8 @@ _STREAM_HEADERS = {
 # Slower, and clients would take the stream for dead (Mainsail after 10 s without a frame).
 _MIN_FPS = 0.2
 
+_FULL = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
+_TELL_FULL_EVERY = 60.0
 # Almost never needed: an answer's head fits into a fresh socket's buffer.
 _FLUSH_POLL = 0.05
 
@@ -68,6 +74,7 @@ class Clients:
     def __init__(self) -> None:
         self._of: dict[Camera, dict[int, Client]] = {}
         self._finishing = False
+        self._told_full_at = -math.inf
 
     def of(self, camera: Camera) -> list[Client]:
         """The clients of a camera, in the order they came."""
@@ -85,6 +92,13 @@ class Clients:
         finally:
             del clients[client.id]
 
+    def note_full(self, error: OSError) -> None:
+        """Say, at most once a minute, that no more files may be open."""
+        now = time.monotonic()
+        if now - self._told_full_at >= _TELL_FULL_EVERY:
+            self._told_full_at = now
+            log.warning("relay.full", reason=error.strerror, hint=_FULL)
+
     def finish(self) -> None:
         """End every stream between two parts, so that its viewer gets a plain FIN."""
         self._finishing = True
@@ -92,6 +106,8 @@ class Clients:
             for client in list(clients.values()):
                 client.sink.finish()
 
+
+log = structlog.get_logger()
 
 CLIENTS = web.AppKey("clients", Clients)
 
@@ -103,15 +119,20 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     opening = multipart.ADVANCE_OPENING if advance_headers else multipart.OPENING
     response = _RawResponse(headers=_STREAM_HEADERS)
     response.force_close()
+    if request.method == "HEAD" or request.transport is None:
+        await response.prepare(request)
+        return response
+    sock = _own_socket(request)
     try:
         await response.prepare(request)
-        if request.method == "HEAD" or request.transport is None:
-            return response
         await response.write(opening)
         await _flushed(request.transport)
-        sock = request.transport.get_extra_info("socket").dup()
-    except OSError:
+    except ConnectionError:
+        sock.close()
         return response  # gone before it began: a normal goodbye
+    except BaseException:
+        sock.close()
+        raise
     sink = SocketSink(
         sock,
         camera.fanout,
@@ -132,6 +153,24 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     return response
 
 
+def is_full(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether an error means that no more files may be open."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def _own_socket(request: web.Request) -> socket.socket:
+    """A duplicate of the connection's socket, for the sink."""
+    assert request.transport
+    try:
+        sock: socket.socket = request.transport.get_extra_info("socket").dup()
+    except OSError as error:
+        if not is_full(error):
+            raise ConnectionResetError from error  # the client has gone meanwhile
+        request.app[CLIENTS].note_full(error)
+        raise web.HTTPServiceUnavailable(text=f"too many clients: {_FULL}") from error
+    return sock
+
+
 async def _flushed(transport: asyncio.Transport) -> None:
     """Wait until the kernel has all that was written so far.
 
@@ -146,11 +185,13 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     """Answer with the newest frame, at once; wait only where there is none or when asked to."""
     max_age = _number(request, "max_age")
     patience = camera.config.first_frame_timeout
+    # Longer than the camera's own patience: it knows why when that ends.
+    settling = camera.config.connect_timeout + patience + 1
     with camera.watched():
         frame = camera.ring.newest
         if _flag(request, "fresh"):
             frame = await _newer(camera, frame, within=patience)
-        elif frame is None and await camera.settled(within=patience):
+        elif frame is None and await camera.settled(within=settling):
             frame = camera.ring.newest
     if frame is None:
         raise _no_picture(camera, "has no picture yet")

@@ -1,5 +1,6 @@
 """The commands as people run them: what they say, how they end, what they keep to themselves."""
 
+import asyncio
 import base64
 import contextlib
 import functools
@@ -358,3 +359,42 @@ async def test_a_program_that_ends_is_started_again_and_its_last_words_are_told(
         assert viewer.end is None
         assert (await relay.terminate()).status == 0
         assert "hunter2" not in text + relay.output
+
+
+def is_alive(pids: Path) -> bool:
+    """Whether the program that wrote its pid into a file is there."""
+    return Path("/proc", pids.read_text("ascii").strip()).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_every_polite_signal_ends_the_relay_and_its_programs(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    pids = tmp_path / "pids"
+    pids.touch()
+    program = tmp_path / "camera.sh"
+    program.write_text(f"echo $$ >> {pids}; exec sleep 60\n", "ascii")
+    with ended_at_exit(pids):
+        async with RelayProcess(f"exec:sh {program}") as relay:
+            await eventually(lambda: bool(pids.read_text("ascii")), 10)
+            ended = await relay.terminate(by=number)
+        assert ended.status == 0
+        assert ended.seconds < 2
+        assert not is_alive(pids)
+
+
+async def test_a_probe_that_is_ended_ends_its_program(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.touch()
+    program = tmp_path / "camera.sh"
+    program.write_text(f"echo $$ >> {pids}; exec sleep 60\n", "ascii")
+    with ended_at_exit(pids):
+        probe = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mjrelay", "probe", f"exec:sh {program}",
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        await eventually(lambda: bool(pids.read_text("ascii")), 10)
+        probe.terminate()
+        _, complaints = await asyncio.wait_for(probe.communicate(), 10)
+        assert (probe.returncode, complaints) == (1, b"")
+        assert not is_alive(pids)

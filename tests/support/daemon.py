@@ -216,10 +216,12 @@ class RelayProcess:
         """How many file descriptors it holds."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
-    async def terminate(self, within: float = 10.0) -> Ended:
-        """Send SIGTERM and wait for its end; else TimeoutError. Its log must hold no traceback."""
+    async def terminate(
+        self, within: float = 10.0, *, by: signal.Signals = signal.SIGTERM
+    ) -> Ended:
+        """Send a signal and wait for its end; else TimeoutError. Its log must hold no traceback."""
         begun = time.monotonic()
-        self._process.terminate()
+        self._process.send_signal(by)
         async with asyncio.timeout(within):
             status = await self._process.wait()
         seconds = time.monotonic() - begun

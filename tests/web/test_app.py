@@ -1,10 +1,13 @@
 """The addresses: which there are, what they answer, what holds for all of them."""
 
+import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
@@ -249,3 +252,48 @@ async def test_a_unix_socket_serves_too(tmp_path_factory: pytest.TempPathFactory
                 assert await response.content.readexactly(22)
                 response.close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET /status HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+        b"GET /snapshot?x=\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    ],
+)
+async def test_a_request_nobody_can_understand_is_not_logged(
+    served: Served, request_head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_head)
+    await asyncio.wait_for(reader.read(100), 5)
+    writer.close()
+    assert not caplog.records
+
+
+async def test_long_cookies_and_paths_are_taken(served: Served) -> None:
+    answer, _ = await served.get("/status?" + "x" * 20_000, headers={"Cookie": "y" * 20_000})
+    assert answer.status == 200
+
+
+async def test_who_does_not_fit_is_told_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_sock: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("asyncio.trsock.TransportSocket.dup", full)
+    with capture_logs() as logs:
+        answers = [await served.get("/stream") for _ in range(3)]
+    assert all(answer.status == 503 and b"LimitNOFILE" in body for answer, body in answers)
+    assert [entry["event"] for entry in logs] == ["relay.full"]
+
+
+async def test_a_snapshot_of_a_silent_camera_on_demand_says_why() -> None:
+    silent = ScriptedSource([SILENCE])
+    camera = named("front", silent, mode="demand", first_frame_timeout=0.1, connect_timeout=0.1)
+    async with serving(camera) as served:
+        answer, body = await served.get("/snapshot")
+    assert answer.status == 503
+    assert b"close other viewers" in body
