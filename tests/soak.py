@@ -201,11 +201,16 @@ class Soak:
         with tempfile.TemporaryDirectory() as folder:
             async with ScriptedCamera([Send(HttpHead), Moods(weather)]) as camera:
                 config = _configure(Path(folder), camera)
+                await camera.refuse()
                 async with (
                     RelayProcess("--config", config) as relay,
                     asyncio.TaskGroup() as tasks,
                 ):
                     running = [tasks.create_task(self._visit(relay)) for _ in range(self._clients)]
+                    # The first outage loads what draws the offline picture; that stays loaded, and
+                    # must not be taken for a leak.
+                    await eventually(self._shows_placeholder, _SETTLE_TIMEOUT)
+                    await camera.answer_again()
                     running.append(tasks.create_task(self._switch_off_and_on(camera)))
                     running.append(tasks.create_task(self._show_progress(relay, seconds)))
                     await asyncio.sleep(settle)
@@ -219,6 +224,9 @@ class Soak:
         self.report.deeds = dict(weather.deeds)
         self._judge(crashes, most_open)
         return self.report
+
+    def _shows_placeholder(self) -> bool:
+        return any(frame.is_placeholder for viewer in self._watching for frame in viewer.frames)
 
     def _judge(self, crashes: int, most_open: int) -> None:
         before, after, faults = self.report.before, self.report.after, self.report.faults
