@@ -1,4 +1,4 @@
-"""WebServer: the listening sockets, and what became of them."""
+"""The listening sockets, and the server behind them."""
 
 import asyncio
 import contextlib
@@ -31,8 +31,6 @@ _BACKLOG = 1024
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
-
-
 # Browsers send localhost the cookies of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
 
