@@ -122,6 +122,11 @@ class Camera:
         return True
 
     @property
+    def trouble(self) -> str:
+        """What happened and what to do about it, in one line; empty while all is well."""
+        return ": ".join(filter(None, (self.reason, self.hint)))
+
+    @property
     def retry_in(self) -> float | None:
         """Seconds until the next attempt, while waiting for it."""
         return None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())

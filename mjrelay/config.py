@@ -91,10 +91,9 @@ def load_config(path: Path) -> Config:
         ConfigError: With every fault: path and line, the value seen, what was expected.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+        text = _read(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -230,12 +229,21 @@ def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
         if camera.password_file:
             path = folder / camera.password_file
             try:
-                password = path.read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                faults.append((f"camera.{name}.password_file", f"cannot read {path}: {reason}"))
+                password = _read(path).rstrip("\r\n")
+            except ValueError as error:
+                faults.append((f"camera.{name}.password_file", f"cannot read {path}: {error}"))
         cameras[name] = replace(camera, username=username, password=password)
     return replace(config, cameras=cameras)
+
+
+def _read(path: Path) -> str:
+    """A file's text. Raises ValueError with why it cannot be had."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except ValueError as error:
+        raise ValueError("it is not UTF-8 text") from error
 
 
 def _place(path: Path, text: str, where: str) -> str:

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 # What to do about faults that show in more than one place.
 SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
+GIVEN_AWAY = "it may have rebooted, or given its only connection to another viewer"
 LOOK_IN_BROWSER = "open the address in a browser to see what the camera sends"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import ssl
@@ -10,6 +11,7 @@ from typing import Any
 
 from mjrelay.address import HttpAddress
 from mjrelay.errors import (
+    GIVEN_AWAY,
     SLOT_TAKEN,
     SourceError,
     SourceLost,
@@ -95,10 +97,7 @@ class Connection:
         try:
             return await self._reader.read(_READ_SIZE)
         except ConnectionResetError as error:
-            raise SourceLost(
-                "the camera reset the connection",
-                "it may have rebooted, or given its only connection to another viewer",
-            ) from error
+            raise SourceLost("the camera reset the connection", GIVEN_AWAY) from error
         except OSError as error:
             raise SourceLost(f"the connection broke: {error.strerror or error}") from error
 
@@ -210,6 +209,7 @@ def _unreachable(where: str, host: str, error: OSError) -> SourceError:
     )
 
 
+@functools.cache  # reading the trusted certificates takes longer than a dial
 def _tls_context(*, verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verify:

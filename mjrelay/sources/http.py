@@ -9,7 +9,14 @@ from typing import Any
 from mjrelay import __version__
 from mjrelay.address import HttpAddress, redact
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SLOT_TAKEN, SourceLost, SourceRefused, SourceStalled
+from mjrelay.errors import (
+    GIVEN_AWAY,
+    LOOK_IN_BROWSER,
+    SLOT_TAKEN,
+    SourceLost,
+    SourceRefused,
+    SourceStalled,
+)
 from mjrelay.formats import multipart
 from mjrelay.formats.authorization import Credentials, Login
 from mjrelay.formats.framer import JpegFramer
@@ -162,7 +169,8 @@ class HttpSource:
             return address.redirected(location)
         except ValueError as error:
             raise SourceRefused(
-                f"the camera redirects to {redact(location[:200])!r}, which is no HTTP address"
+                f"the camera redirects to {redact(location[:200])!r}, which is no HTTP address",
+                LOOK_IN_BROWSER,
             ) from error
 
     def _log_in(self, address: HttpAddress, head: ResponseHead, *, refused: bool) -> None:
@@ -185,7 +193,10 @@ class HttpSource:
             )
         if not self._login.accept(head.all("www-authenticate")):
             offered = ", ".join(head.all("www-authenticate"))[:200] or "none"
-            raise SourceRefused(f"the camera asks for a kind of login unknown here: {offered}")
+            raise SourceRefused(
+                f"the camera asks for a kind of login unknown here: {offered}",
+                "choose Basic or Digest in the camera's settings",
+            )
 
     # Pictures
 
@@ -202,10 +213,7 @@ class HttpSource:
                     found += 1
                     yield image
             if answer.head.is_multipart or found != 1:
-                raise SourceLost(
-                    "the camera ended the stream",
-                    "it may have rebooted, or given its only connection to another viewer",
-                )
+                raise SourceLost("the camera ended the stream", GIVEN_AWAY)
             self._framing = "one picture per answer, polled"
             await self._hang_up(pause=0)
             await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())

@@ -173,7 +173,7 @@ async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
 
 
 def _ailment(camera: Camera) -> str:
-    return ": ".join(filter(None, (camera.name, camera.state, camera.reason, camera.hint)))
+    return ": ".join(filter(None, (camera.name, camera.state, camera.trouble)))
 
 
 def _json(value: Any) -> web.Response:

@@ -220,9 +220,9 @@ async def _newer(camera: Camera, frame: Frame | None, *, within: float) -> Frame
 
 
 def _no_picture(camera: Camera, what: str) -> web.HTTPException:
-    why = ": ".join(filter(None, (camera.reason, camera.hint)))
+    why = "; ".join(filter(None, (camera.state, camera.trouble)))
     return web.HTTPServiceUnavailable(
-        text=f"camera {camera.name} {what} ({camera.state}{'; ' + why if why else ''})",
+        text=f"camera {camera.name} {what} ({why})",
         headers={"Retry-After": str(max(1, math.ceil(camera.retry_in or 0)))},
     )
 
