@@ -137,6 +137,7 @@ async def _connect(host: str, port: int, timeout: float) -> socket.socket:  # no
             sock.setblocking(False)
             async with asyncio.timeout((deadline - loop.time()) / (len(found) - index)):
                 await loop.sock_connect(sock, address)
+            _refuse_ourselves(sock)
         except OSError as error:
             sock.close()
             failure = error
@@ -147,6 +148,16 @@ async def _connect(host: str, port: int, timeout: float) -> socket.socket:  # no
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return sock
     raise failure
+
+
+def _refuse_ourselves(sock: socket.socket) -> None:
+    """Raise for a socket connected to itself.
+
+    TCP does that when nobody listens and the kernel chose that very port for our end. It would
+    keep a camera on this computer from listening there.
+    """
+    if sock.getsockname() == sock.getpeername():
+        raise ConnectionRefusedError
 
 
 async def _streams(

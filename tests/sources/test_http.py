@@ -165,6 +165,24 @@ async def test_a_host_that_is_away_is_unreachable_in_the_kernels_words(
     assert error.reason == "no way to 127.0.0.1:9: No route to host"
 
 
+async def test_a_connection_to_ourselves_is_a_closed_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def connect_to_itself(sock: socket.socket, address: tuple[str, int]) -> None:
+        sock.bind(address)
+        await connect(sock, address)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(loop, "sock_connect", connect_to_itself)
+    _, error = await failure(source_of(f"http://127.0.0.1:{port}/", first_frame_timeout=0.5))
+    assert isinstance(error, SourceUnreachable)
+    assert "refuses connections" in error.reason
+
+
 async def test_an_unknown_name_is_unreachable() -> None:
     _, error = await failure(source_of("http://no-such-camera.invalid/"))
     assert isinstance(error, SourceUnreachable)
