@@ -1,4 +1,4 @@
-"""What a SOURCE text names: a camera's URL, a test card, a command.
+"""What a SOURCE text names: a camera's URL, a video device, a test card, a command.
 
 Parsed once, when the configuration is read, so that a mistake shows before anything starts.
 """
@@ -25,6 +25,7 @@ _SECRET_OPTION = re.compile(
 # Of a target: whatever is not a letter of ASCII or one of these is percent-encoded.
 _AS_IT_IS = "%/:?#[]@!$&'()*+,;=~-._|\\^`{}\"<>"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
+_USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})(?::(.+))?$", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -108,6 +109,44 @@ class HttpAddress:
         """
         same_port = (self.tls, self.port) == (other.tls, other.port)
         return self.host == other.host and (same_port or other.tls)
+
+
+@dataclass(frozen=True)
+class V4l2Address:
+    """A camera of this computer: a video device, by its path or by its USB ids.
+
+    Attributes:
+        path: Such as /dev/video0 or /dev/v4l/by-id/…; empty for USB ids.
+        vendor: Four hexadecimal digits, as lsusb prints them; so is `product`.
+        serial: The serial number, where several of a kind are to be told apart.
+    """
+
+    path: str = ""
+    vendor: str = ""
+    product: str = ""
+    serial: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "V4l2Address":
+        """Read `/dev/…` or `usb:VVVV:PPPP[:SERIAL]`. Raises ValueError with what is wrong."""
+        if text.startswith("/dev/"):
+            return cls(path=text)
+        match = _USB.match(text)
+        if not match:
+            raise ValueError("usb:VVVV:PPPP or usb:VVVV:PPPP:SERIAL, as `mjrelay devices` shows")
+        return cls(vendor=match[1].lower(), product=match[2].lower(), serial=match[3] or "")
+
+    @property
+    def label(self) -> str:
+        """The address as people may see it."""
+        if self.path:
+            return self.path
+        return ":".join(filter(None, ("usb", self.vendor, self.product, self.serial)))
+
+    @property
+    def identity(self) -> str:
+        """Equal for two addresses of the same camera."""
+        return self.label
 
 
 @dataclass(frozen=True)
@@ -222,7 +261,7 @@ class ListenAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Address = HttpAddress | TestcardAddress | CommandAddress
+Address = HttpAddress | V4l2Address | TestcardAddress | CommandAddress
 
 
 def parse_address(text: str) -> Address:
@@ -230,8 +269,10 @@ def parse_address(text: str) -> Address:
     scheme = text.partition(":")[0].lower()
     if scheme in ("http", "https"):
         return HttpAddress.parse(text)
+    if scheme == "usb" or text.startswith("/dev/"):
+        return V4l2Address.parse(text)
     if scheme == "testcard":
         return TestcardAddress.parse(text)
     if scheme == "exec":
         return CommandAddress.parse(text)
-    raise ValueError("http://…, https://…, testcard: or exec:COMMAND")
+    raise ValueError("http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND")

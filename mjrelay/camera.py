@@ -12,11 +12,13 @@ from typing import Literal
 import structlog
 
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SLOT_TAKEN, SourceError, SourceStalled, SourceUnreachable
+from mjrelay.devices.udev import Hotplug
+from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
 from mjrelay.fanout import OFFLINE_AFTER, Fanout, Sink
 from mjrelay.frames import Frame
 from mjrelay.placeholder import Placeholder
 from mjrelay.recovery.backoff import Backoff
+from mjrelay.recovery.ladder import RESETS, Ladder, Remedy
 from mjrelay.ring import FrameRing
 from mjrelay.sources import Source
 
@@ -42,6 +44,7 @@ class Camera:
         published: Frames published over the camera's life; so are the following counts.
         opens: How often the source was opened.
         failures: How often it failed, by kind.
+        remedied: How often each remedy was applied.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
@@ -57,9 +60,14 @@ class Camera:
         self.published = 0
         self.opens = 0
         self.failures: Counter[str] = Counter()
-        self._backoff = Backoff(
-            first=config.redial_delay, most=config.retry_max, jitter=random.random
+        self.remedied: Counter[Remedy] = Counter()
+        self._ladder = Ladder(
+            Backoff(first=config.redial_delay, most=config.retry_max, jitter=random.random),
+            remedies=source.remedies,
+            resets_per_hour=config.usb_resets_per_hour,
+            force=config.usb_reset == "force",
         )
+        self._remedy = Remedy.REOPEN
         # A camera polled every ten seconds has not stalled after five.
         self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
         self._retry_at: float | None = None
@@ -84,6 +92,7 @@ class Camera:
                     await self._until_wanted()
                     await self._stream()
                     await self._wait()
+                    await self._mend()
             finally:
                 self._enter("stopped")
 
@@ -91,17 +100,24 @@ class Camera:
         """Cut the wait for the next attempt short: something has changed."""
         self._wake.set()
 
+    def hotplug(self, event: Hotplug) -> None:
+        """Tell the camera that a device came or went."""
+        if self.source.hotplug(event):
+            self.wake()
+
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Somebody is watching while this is entered: a camera on demand opens."""
         self._viewers += 1
         self._watched.set()
+        self.source.watched = True
         try:
             yield
         finally:
             self._viewers -= 1
             if not self._viewers:
                 self._watched.clear()
+                self.source.watched = False
                 self._left_at = time.monotonic()
 
     async def admit(self, sink: Sink) -> None:
@@ -171,17 +187,20 @@ class Camera:
             await self._pump()
         except SourceError as error:
             self.failures[error.kind] += 1
-            delay = self._backoff.failed(
-                error,
-                streamed_for=self._streamed_for(),
-                lasted=time.monotonic() - started,
+            now = time.monotonic()
+            step = self._ladder.failed(
+                error, now=now, streamed_for=self._streamed_for(), lasted=now - started
             )
+            self._remedy, delay = step.remedy, step.delay
+            if not isinstance(error, SourceUnreachable):
+                # It was there: what came and went meanwhile was its own doing, as at a reset.
+                self._wake.clear()
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
-            self._enter(state, error.reason, error.hint, kind=error.kind)
+            self._enter(state, error.reason, step.note or error.hint, kind=error.kind)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
             log.exception("camera.crashed")
-            delay = self.config.retry_max
+            self._remedy, delay = Remedy.REOPEN, self.config.retry_max
             self.failures["crashed"] += 1
             reason, hint = "mjrelay met a fault of its own", "please report what the log says"
             self._enter("recovering", reason, hint, kind="crashed")
@@ -242,11 +261,11 @@ class Camera:
             return SourceStalled(
                 f"the camera sent no picture for {self.config.first_frame_timeout:g} s after "
                 "it was opened",
-                SLOT_TAKEN,
+                self.source.silent_hint,
             )
         return SourceStalled(
             f"the camera went silent: no picture for {self._silence_allowed:g} s",
-            "it may be overloaded or out of reach; restart it if this lasts",
+            self.source.stalled_hint,
         )
 
     def _streamed_for(self) -> float:
@@ -261,10 +280,29 @@ class Camera:
         try:
             async with asyncio.timeout(self.retry_in or 0):
                 await self._wake.wait()
+                self._remedy = Remedy.REOPEN  # the cable was pulled: the strongest remedy there is
         except TimeoutError:
             pass
         finally:
             self._retry_at = None
+
+    async def _mend(self) -> None:
+        """Apply the remedy that the latest failure calls for."""
+        remedy, self._remedy = self._remedy, Remedy.REOPEN
+        apply = self.source.remedies.get(remedy)
+        if apply is None:
+            return
+        self.remedied[remedy] += 1
+        log.warning("camera.remedy", remedy=remedy.value, because=self.reason)
+        try:
+            await apply()
+        except RemedyFailed as error:
+            self._enter(self.state, error.reason, error.hint, kind=f"no {remedy.value}")
+
+    @property
+    def resets(self) -> int:
+        """How often its device was made to leave the bus and come back."""
+        return sum(self.remedied[remedy] for remedy in RESETS)
 
     # What people see of it
 

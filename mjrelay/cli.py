@@ -1,8 +1,9 @@
-"""The commands: run, check, probe."""
+"""The commands: run, check, probe, devices, reset."""
 
 import argparse
 import asyncio
 import itertools
+import json
 import logging
 import re
 import resource
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mjrelay import __version__
-from mjrelay.address import Address, ListenAddress, parse_address, redact
+from mjrelay.address import Address, ListenAddress, V4l2Address, parse_address, redact
 from mjrelay.config import Config, config_of, dump, find_config, load_config, with_listen
-from mjrelay.errors import ConfigError, ListenError
+from mjrelay.errors import ConfigError, ListenError, RemedyFailed, SourceError
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -35,6 +36,8 @@ or write a configuration to ./mjrelay.toml or /etc/mjrelay/mjrelay.toml.
 _SOURCES = """\
 SOURCE is one of:
   http://HOST:PORT/PATH, https://…   a camera; http://USER:PASSWORD@HOST/… logs in
+  /dev/video0, /dev/v4l/by-id/…      a camera of this computer
+  usb:VVVV:PPPP[:SERIAL]             the same by its USB ids; `mjrelay devices` lists them
   testcard:                          a moving picture; testcard:?size=1280x720&fps=30
   exec:COMMAND ARG…                  a program that writes MJPEG to its standard output
 Quote a SOURCE that holds ?, & or spaces. NAME=SOURCE names the camera.
@@ -87,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=_duration, default=5.0, metavar="N", help="watch so long (default: 5)"
     )
     probe.add_argument("--json", action="store_true", help="print JSON")
+
+    devices = _command(commands, "devices", "list the cameras of this computer and who has them")
+    devices.add_argument("--json", action="store_true", help="print JSON")
+
+    reset = _command(commands, "reset", "reset a USB camera, as if its cable had been pulled")
+    reset.add_argument("device", metavar="DEVICE", help="/dev/video0, /dev/v4l/… or usb:VVVV:PPPP")
+    reset.add_argument(
+        "--force", action="store_true", help="even while another program has it, which ends that"
+    )
     return parser
 
 
@@ -120,6 +132,10 @@ def _run(options: argparse.Namespace) -> int:
         return _check(options)
     if options.command == "probe":
         return _probe(options)
+    if options.command == "devices":
+        return _devices(options)
+    if options.command == "reset":
+        return _reset(options)
     config = _configured(options)
     if config is None:
         return _complain(_NOTHING_TO_DO, status=USAGE)
@@ -245,6 +261,50 @@ def _probe(options: argparse.Namespace) -> int:
         return FAILED
     print(report.as_json() if options.json else report.as_text())
     return OK if report.pictures else FAILED
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from mjrelay.devices.inventory import capture_devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
+
+    devices = capture_devices()
+    if options.json:
+        print(json.dumps([device.as_values() for device in devices], indent=2))
+        return OK
+    for device in devices:
+        print(device.as_text(), end="\n\n")
+    if not devices:
+        print("There is no camera here: plug one in, or look at what the kernel says: sudo dmesg")
+    elif any(device.search.hidden for device in devices):
+        print("Run as root to see what other users' programs hold: sudo mjrelay devices")
+    return OK
+
+
+def _reset(options: argparse.Namespace) -> int:
+    from mjrelay.devices import holders, nodes, usb  # noqa: PLC0415 - for this command only
+    from mjrelay.devices.inventory import is_claimed  # noqa: PLC0415
+
+    try:
+        address = V4l2Address.parse(options.device)
+    except ValueError as error:
+        raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
+    try:
+        node = nodes.find_node(address)
+        if not options.force and is_claimed(node.path):
+            told = holders.describe(holders.find_holders(node.number))
+            return _complain(
+                f"{node.path} is in use, {told}", "or reset it anyway: --force", status=FAILED
+            )
+        if node.usb is None:
+            return _complain(f"{node.path} is no USB device: it cannot be reset", status=FAILED)
+        _progress(f"resetting {node.usb.model} …")
+        usb.reset(node.usb)
+        _progress("")
+        node = nodes.find_node(address, seen=node.usb)
+    except (SourceError, RemedyFailed) as error:
+        _progress("")
+        return _complain(*filter(None, (error.reason, error.hint)), status=FAILED)
+    print(f"{node.usb.model if node.usb else node.name} was reset and is at {node.path}")
+    return OK
 
 
 def _progress(text: str) -> None:

@@ -43,6 +43,7 @@ class CameraConfig:
     """`[camera.NAME]`: one camera. docs/reference/configuration.md says what each option means.
 
     Attributes:
+        size: Width and height, or None for what suits the device; so is an empty `format`.
         password: From `password_file` or the source's URL, never from the table itself.
     """
 
@@ -51,7 +52,12 @@ class CameraConfig:
     password_file: str = _option(options.text, "")
     http_version: str = _option(options.one_of("1.0", "1.1"), "1.1")
     tls_verify: bool = _option(options.flag, True)
+    size: tuple[int, int] | None = _option(options.picture_size, None)
     fps: float = _option(options.number, 0.0)
+    format: str = _option(options.pixel_format, "")
+    usb_reset: bool | str = field(default=True, metadata={"read": options.usb_reset})
+    usb_resets_per_hour: float = _option(options.number, 6.0)
+    controls: Mapping[str, int] = field(default_factory=dict, metadata={"read": options.controls})
     mode: str = _option(options.one_of("always", "demand"), "always")
     linger: float = _option(options.seconds, 30.0)
     connect_timeout: float = _option(options.positive_seconds, 10.0)
@@ -147,7 +153,11 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def _dump_table(table: ServerConfig | CameraConfig) -> dict[str, Any]:
-    return {f.name: _toml(getattr(table, f.name)) for f in fields(table) if f.metadata}
+    values = {f.name: getattr(table, f.name) for f in fields(table) if f.metadata}
+    if isinstance(table, CameraConfig):
+        values["size"] = "{}x{}".format(*table.size) if table.size else options.AUTO
+        values["format"] = table.format or options.AUTO
+    return {name: _toml(value) for name, value in values.items()}
 
 
 def _toml(value: Any) -> Any:

@@ -4,10 +4,13 @@ MjrelayError
 ├── ConfigError            a configuration or command line cannot be used
 ├── ListenError            an address cannot be listened on
 ├── FramingError           bytes cannot be what they claim to be
+├── RemedyFailed           a device could not be reset
 └── SourceError            a source failed; the camera recovers
     ├── SourceUnreachable  the dial cost the camera nothing: try again at once
     ├── SourceRefused      it answered, and the answer is no picture stream
+    ├── SourceBusy         another program has it
     ├── SourceStalled      it is open but silent
+    ├── SourceBroken       the device itself fails: a reset may cure it
     └── SourceLost         it was open and broke off
 """
 
@@ -43,16 +46,13 @@ class FramingError(MjrelayError):
     """Bytes cannot be what they claim to be. The only error the formats raise."""
 
 
-class SourceError(MjrelayError):
-    """A source failed.
+class _Explained(MjrelayError):
+    """An error with a reason, and a hint where we know one.
 
     Args:
         reason: What happened, in words for the person in front of the picture.
-        hint: What that person can do about it, where we know.
+        hint: What that person can do about it.
     """
-
-    kind: ClassVar[str] = "failed"
-    """A short word for counters and logs, one per class."""
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(reason)
@@ -60,10 +60,25 @@ class SourceError(MjrelayError):
         self.hint = hint
 
 
+class RemedyFailed(_Explained):
+    """A device could not be reset; the hint says what is missing."""
+
+
+class SourceError(_Explained):
+    """A source failed; the camera recovers."""
+
+    kind: ClassVar[str] = "failed"
+    """A short word for counters and logs, one per class."""
+
+    costs_nothing: ClassVar[bool] = False
+    """Whether asking again costs the camera nothing, however often."""
+
+
 class SourceUnreachable(SourceError):
     """The camera is not there. Asking again costs it nothing."""
 
     kind = "unreachable"
+    costs_nothing = True
 
 
 class SourceRefused(SourceError):
@@ -76,6 +91,29 @@ class SourceStalled(SourceError):
     """The source is open and sends no pictures."""
 
     kind = "stalled"
+
+
+class SourceBusy(SourceError):
+    """Another program has the camera; it was not disturbed.
+
+    Args:
+        reason: As for every source error; so is `hint`.
+        taken: Whether another process has it, or may have it. False: nobody has, and still it is
+            busy.
+    """
+
+    kind = "busy"
+    costs_nothing = True
+
+    def __init__(self, reason: str, hint: str | None = None, *, taken: bool = True) -> None:
+        super().__init__(reason, hint)
+        self.taken = taken
+
+
+class SourceBroken(SourceError):
+    """The device answers with errors which a reset may cure."""
+
+    kind = "broken"
 
 
 class SourceLost(SourceError):

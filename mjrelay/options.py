@@ -15,7 +15,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)$")
 _SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 # Beyond these a number is a slip of the hand.
 _MAX, _MAX_BYTES = 1e9, 2**40
+_PICTURE_SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})$")
 _ORIGIN = re.compile(r"\*$|[a-z][a-z0-9+.-]*://[^/\s]+$", re.IGNORECASE)
+
+AUTO = "auto"
+"""What suits the device."""
 
 T = TypeVar("T")
 
@@ -91,6 +95,36 @@ def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 def source(value: object) -> Address:
     """Where a camera's pictures come from."""
     return parse_address(text(value))
+
+
+def picture_size(value: object) -> tuple[int, int] | None:
+    """Width and height in pixels, or None for what suits."""
+    if value == AUTO:
+        return None
+    match = _PICTURE_SIZE.match(text(value))
+    if not match:
+        raise ValueError('"auto" or a size such as "1280x720"')
+    return int(match[1]), int(match[2])
+
+
+def pixel_format(value: object) -> str:
+    """How the device gives its pictures; empty for what suits."""
+    known = one_of(AUTO, "MJPG", "YUYV")(value)
+    return "" if known == AUTO else known
+
+
+def usb_reset(value: object) -> bool | str:
+    """Whether a camera may be reset; "force": even one that another program uses."""
+    if value != "force" and not isinstance(value, bool):
+        raise ValueError('true, false or "force"')
+    return value
+
+
+def controls(value: object) -> dict[str, int]:
+    """Settings of the camera, by name."""
+    if not isinstance(value, dict) or not all(isinstance(v, int) for v in value.values()):
+        raise ValueError("a table of whole numbers such as { brightness = 128 }")
+    return {name: int(setting) for name, setting in value.items()}
 
 
 def listen(value: object) -> ListenAddress:

@@ -74,6 +74,23 @@ def offline_picture(
     return _jpeg(image)
 
 
+def encode_yuyv(data: bytes, size: tuple[int, int]) -> bytes:
+    """Make a JPEG of a picture in YUYV, the raw format of USB cameras.
+
+    Its bytes are Y U Y V: every second one is brightness, and those between are the two colours in
+    turn. Read as brightness with "transparency", and that once more, they fall into three planes.
+
+    Args:
+        data: Two bytes a pixel.
+        size: Width and height in pixels.
+    """
+    width, height = size
+    brightness, colours = Image.frombytes("LA", size, data).split()
+    planes = Image.frombytes("LA", (width // 2, height), colours.tobytes()).split()
+    blue, red = (plane.resize(size, Image.Resampling.NEAREST) for plane in planes)
+    return _jpeg(Image.merge("YCbCr", (brightness, blue, red)))
+
+
 def _jpeg(image: Image.Image) -> bytes:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=_QUALITY)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mjrelay.config import CameraConfig
-from mjrelay.errors import SLOT_TAKEN, SourceError
+from mjrelay.devices.holders import Holder
+from mjrelay.errors import SourceError
 from mjrelay.formats import jpeg
 from mjrelay.sources import make_source
 
@@ -27,6 +28,7 @@ class Report:
         frame_bytes: Smallest, mean and largest picture.
         tolerated: Quirks met and mended, with their counts.
         dropped: Pictures dropped, by reason.
+        holders: Which processes have the device, if that is why it failed.
         reason: Why it failed, if it did; and `hint`, what to try.
     """
 
@@ -42,12 +44,14 @@ class Report:
     frame_bytes: tuple[int, int, int] | None = None
     tolerated: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    holders: tuple[Holder, ...] = ()
     reason: str | None = None
     hint: str | None = None
 
     def as_json(self) -> str:
         """The report for programs."""
-        return json.dumps(asdict(self), indent=2)
+        values = asdict(self) | {"holders": [holder.as_values() for holder in self.holders]}
+        return json.dumps(values, indent=2)
 
     def as_text(self) -> str:
         """The report for people."""
@@ -67,6 +71,7 @@ class Report:
             rows.append(("first after", f"{self.first_after:.2f} s"))
         rows += [("tolerated", f"{quirk} ({count} x)") for quirk, count in self.tolerated.items()]
         rows += [("dropped", f"{reason} ({count} x)") for reason, count in self.dropped.items()]
+        rows += [("held by", f"{h.command} (pid {h.pid})") for h in self.holders]
         if self.reason:
             rows.append(("failed", self.reason))
         if self.hint:
@@ -102,12 +107,13 @@ async def probe(
     except TimeoutError:
         if not times:
             report.reason = f"no picture came in {config.first_frame_timeout:g} s"
-            report.hint = SLOT_TAKEN
+            report.hint = source.silent_hint
     except SourceError as error:
         report.reason, report.hint = error.reason, error.hint
     progress("")
     report.facts = source.facts()
-    report.reachable = bool(times) or "status" in report.facts
+    report.holders = source.holders
+    report.reachable = bool(times) or bool(report.facts.keys() & {"status", "device"})
     report.tolerated = dict(source.tally.tolerated)
     report.dropped = dict(source.tally.dropped)
     if times:

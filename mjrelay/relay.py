@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from mjrelay import __version__
+from mjrelay.address import V4l2Address
 from mjrelay.camera import Camera
 from mjrelay.config import Config
+from mjrelay.devices.udev import HotplugUnavailable, hotplug_events
 from mjrelay.sources import make_source
 from mjrelay.web.server import Listener, web_server
 
@@ -32,6 +34,9 @@ async def relay(config: Config, listeners: list[Listener], stop: asyncio.Event) 
             tasks.create_task(camera.run(), name=f"camera:{name}")
             for name, camera in cameras.items()
         ]
+        local = [c for c in cameras.values() if isinstance(c.config.source, V4l2Address)]
+        if local:
+            running.append(tasks.create_task(_route_hotplug(local), name="udev"))
         async with web_server(cameras, config.server, listeners):
             addresses = [str(listener.address) for listener in listeners]
             log.info("relay.started", version=__version__, listen=addresses)
@@ -41,6 +46,22 @@ async def relay(config: Config, listeners: list[Listener], stop: asyncio.Event) 
             for task in running:
                 task.cancel()
     log.info("relay.stopped")
+
+
+async def _route_hotplug(cameras: Iterable[Camera]) -> None:
+    """Tell the cameras of this computer what comes and goes. Without udev they look themselves."""
+    try:
+        async with contextlib.aclosing(hotplug_events()) as events:
+            async for event in events:
+                log.debug("hotplug", action=event.action, path=event.path)
+                for camera in cameras:
+                    camera.hotplug(event)
+    except HotplugUnavailable as error:
+        log.warning(
+            "hotplug.unavailable",
+            reason=str(error),
+            hint="a camera that is plugged in is noticed within a second instead of at once",
+        )
 
 
 @contextlib.contextmanager

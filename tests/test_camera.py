@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
 from mjrelay.fanout import OFFLINE_AFTER
+from mjrelay.recovery import ladder
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
@@ -269,13 +270,13 @@ async def test_silence_after_a_few_frames_does_not_count_as_health() -> None:
     source = ScriptedSource([*steps(1, 2), SILENCE])
     camera = scripted(source, stall_timeout=0.2, redial_delay=0.01, retry_max=30)
     seen: list[float] = []
-    failed = camera._backoff.failed
+    failed = camera._ladder.failed
 
-    def note(error: SourceError, *, streamed_for: float = 0.0, lasted: float = 0.0) -> float:
+    def note(error: SourceError, *, streamed_for: float = 0.0, **facts: float) -> ladder.Step:
         seen.append(streamed_for)
-        return failed(error, streamed_for=streamed_for, lasted=lasted)
+        return failed(error, streamed_for=streamed_for, **facts)
 
-    camera._backoff.failed = note  # type: ignore[method-assign]
+    camera._ladder.failed = note  # type: ignore[method-assign]
     async with running(camera):
         await until(lambda: seen)
     assert seen[0] < 0.1

@@ -9,7 +9,7 @@ from mjrelay.address import ListenAddress, TestcardAddress
 from mjrelay.config import Config
 from mjrelay.errors import ConfigError, ListenError
 
-SOURCES = "http://…, https://…, testcard: or exec:COMMAND"
+SOURCES = "http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND"
 CARD = '[camera.front]\nsource = "testcard:"\n'
 
 

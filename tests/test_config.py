@@ -22,7 +22,7 @@ from mjrelay.config import (
 )
 from mjrelay.errors import ConfigError
 
-SOURCES = "http://…, https://…, testcard: or exec:COMMAND"
+SOURCES = "http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND"
 CAMERA = '[camera.front]\nsource = "testcard:"\n'
 
 

@@ -12,12 +12,13 @@ MODULES = sorted(
 )
 # What each layer may import, besides itself, of those beside and below it.
 WORDS = {"mjrelay", "errors", "address", "config"}
-BELOW_CAMERA = WORDS | {"frames", "formats"}
+BELOW_CAMERA = WORDS | {"frames", "formats", "devices"}
 ALLOWED = {
     "mjrelay": set[str](),
     "errors": set[str](),
     "address": {"errors"},
     "options": {"address"},
+    "devices": {"errors", "address"},
     "config": {"errors", "address", "options"},
     "formats": {"errors"},
     "frames": {"formats", "errors"},
@@ -25,14 +26,14 @@ ALLOWED = {
     "ring": BELOW_CAMERA,
     "fanout": BELOW_CAMERA,
     "recovery": BELOW_CAMERA,
-    "sources": BELOW_CAMERA | {"pictures"},
+    "sources": BELOW_CAMERA | {"pictures", "recovery"},
     "service": WORDS,
     "placeholder": BELOW_CAMERA | {"pictures", "fanout"},
     "camera": BELOW_CAMERA | {"placeholder", "ring", "fanout", "recovery", "sources"},
     "web": BELOW_CAMERA | {"camera", "ring", "fanout"},
     "relay": BELOW_CAMERA | {"web", "camera", "recovery", "sources", "service"},
     "probe": BELOW_CAMERA | {"sources"},
-    "cli": WORDS | {"relay", "web", "probe", "service"},
+    "cli": WORDS | {"relay", "web", "probe", "service", "devices"},
     "__main__": {"cli"},
 }
 
@@ -82,7 +83,13 @@ def test_formats_do_no_input_or_output(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("library", "importers"),
-    [("PIL", {"mjrelay.pictures"}), ("tomli_w", {"mjrelay.cli"}), ("argparse", {"mjrelay.cli"})],
+    [
+        ("v4l2py", {"mjrelay.devices.capture"}),
+        ("pyudev", {"mjrelay.devices.udev"}),
+        ("PIL", {"mjrelay.pictures"}),
+        ("tomli_w", {"mjrelay.cli"}),
+        ("argparse", {"mjrelay.cli"}),
+    ],
 )
 def test_one_module_knows_a_library(library: str, importers: set[str]) -> None:
     users = {m for m in MODULES if library in {name.split(".")[0] for name in imports(m)}}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mjrelay.errors import SourceError, SourceUnreachable
+from mjrelay.errors import SourceError
 
 # A dial that costs the camera nothing is repeated this often, however long it was away: people
 # stand in front of a printer that has just been switched on.
@@ -20,11 +20,14 @@ class Backoff:
         first: Seconds after the first failure: what a one-connection camera needs to free its slot.
         most: No delay is longer than this many seconds.
         jitter: Returns 0 to 1. Delays vary by a quarter, lest cameras on one hub retry in step.
+
+    Attributes:
+        most: The longest delay, in seconds.
     """
 
     def __init__(self, *, first: float, most: float, jitter: Callable[[], float]) -> None:
         self._first = first
-        self._most = max(first, most)
+        self.most = max(first, most)
         self._jitter = jitter
         self._failures = 0
 
@@ -34,12 +37,12 @@ class Backoff:
         """How long to wait after a failure.
 
         Args:
-            error: What ended the source. An unreachable one is asked again every second and does
-                not lengthen later delays: no connection was lost.
+            error: What ended the source. Where asking again costs the camera nothing, it is asked
+                every second, and later delays are no longer for it: no connection was lost.
             streamed_for: Seconds for which frames had come.
             lasted: Seconds which the attempt itself took.
         """
-        if isinstance(error, SourceUnreachable):
+        if error.costs_nothing:
             return max(0.0, DIAL_EVERY - lasted)
         if streamed_for >= HEALTHY_AFTER:
             self._failures = 0
@@ -47,5 +50,5 @@ class Backoff:
         if self._failures == 1:
             return self._first
         doublings = min(self._failures - 1, 16)  # a camera may fail for years
-        delay = min(max(self._first, _LEAST) * 2.0**doublings, self._most)
+        delay = min(max(self._first, _LEAST) * 2.0**doublings, self.most)
         return max(self._first, delay * (1 - self._jitter() / 4))

@@ -1,25 +1,43 @@
 """Sources: one file, one kind of camera. Each runs until it fails; none ever retries."""
 
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, assert_never
+from types import MappingProxyType
+from typing import Any, assert_never
 
-from mjrelay.address import CommandAddress, HttpAddress, TestcardAddress
+from mjrelay.address import CommandAddress, HttpAddress, TestcardAddress, V4l2Address
 from mjrelay.config import CameraConfig
+from mjrelay.devices.holders import Holder
+from mjrelay.devices.udev import Hotplug
 from mjrelay.formats.tally import Tally
+from mjrelay.recovery.ladder import Remedy
 
 
-class Source(Protocol):
+class Source(ABC):
     """Where a camera's images come from.
 
     Attributes:
         label: The address as people may see it, without credentials.
         tally: What its bytes had to be forgiven, over its whole life.
+        watched: Set by the camera: whether anybody is looking, for sources to which a picture
+            costs something.
+        remedies: What can be done for a source that fails, beside opening it again. Each raises
+            RemedyFailed when it cannot be done.
+        holders: Which processes have its device, while that is what keeps us from it.
+        silent_hint: What a person can do when no picture comes after it was opened.
+        stalled_hint: The same when pictures came and then no more.
     """
 
     label: str
     tally: Tally
+    watched = False
+    remedies: Mapping[Remedy, Callable[[], Awaitable[None]]] = MappingProxyType({})
+    holders: tuple[Holder, ...] = ()
+    silent_hint: str | None = None
+    stalled_hint = "it may be overloaded or out of reach; restart it if this lasts"
 
+    @abstractmethod
     def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open it; the images are whole JPEGs, newest last. Leaving closes it fully.
 
@@ -27,8 +45,29 @@ class Source(Protocol):
             SourceError: On entering, or from the iterator, which never ends by itself.
         """
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What the latest opening found, for `mjrelay probe`."""
+
+    async def read_controls(self) -> dict[str, Any] | None:
+        """Its settings by name, or None if this kind of source has none.
+
+        Raises:
+            SourceError: It has, and is not open.
+        """
+        return None
+
+    async def change_controls(self, values: Mapping[str, int]) -> None:  # noqa: B027 - most have none
+        """Set some of its settings, now and whenever it is opened.
+
+        Raises:
+            SourceError: It is not open.
+            ValueError: A name or a value it cannot have; nothing was changed.
+        """
+
+    def hotplug(self, _event: Hotplug) -> bool:
+        """Take note that a device came or went. True: this source should be tried now."""
+        return False
 
 
 def make_source(config: CameraConfig) -> Source:
@@ -38,6 +77,10 @@ def make_source(config: CameraConfig) -> Source:
             from mjrelay.sources.http import HttpSource  # noqa: PLC0415 - only what is used
 
             return HttpSource(config.source, config)
+        case V4l2Address():
+            from mjrelay.sources.v4l2 import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s to load
+
+            return V4l2Source(config.source, config)
         case TestcardAddress():
             from mjrelay.sources.testcard import TestcardSource  # noqa: PLC0415 - draws with Pillow
 

@@ -15,6 +15,7 @@ from mjrelay.address import CommandAddress, redact
 from mjrelay.errors import SourceLost, SourceRefused
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.tally import Tally
+from mjrelay.sources import Source
 
 # A program that does not end at SIGTERM within this time is killed. Within the two seconds a
 # shutdown may last.
@@ -25,12 +26,14 @@ _MAX_LINE = 2**12
 log = structlog.get_logger()
 
 
-class CommandSource:
+class CommandSource(Source):
     """A program that writes JPEGs, in multipart or one after the other.
 
     It runs in a process group of its own, which ends with the source: what the program started
     must not go on holding a camera.
     """
+
+    silent_hint = "run the command by hand and see what it says"
 
     def __init__(self, address: CommandAddress, *, max_frame: int) -> None:
         self.label = address.label

@@ -22,6 +22,7 @@ from mjrelay.formats.authorization import Credentials, Login
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.formats.tally import Tally
+from mjrelay.sources import Source
 from mjrelay.sources.answer import Answer, refusal
 from mjrelay.sources.connection import Connection
 
@@ -37,12 +38,14 @@ _QUICK_ACCEPT = 1.0
 _QUICK_CONNECT_TIMEOUT = 2.0
 
 
-class HttpSource:
+class HttpSource(Source):
     """A camera that answers HTTP.
 
     There is one connection at a time, whatever happens: `_connection` is the only place that holds
     one, and a dial waits until the one before is closed and `redial_delay` has passed.
     """
+
+    silent_hint = SLOT_TAKEN
 
     def __init__(self, address: HttpAddress, config: CameraConfig) -> None:
         self.label = address.label

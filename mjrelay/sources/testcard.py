@@ -9,9 +9,10 @@ from typing import Any
 from mjrelay.address import TestcardAddress
 from mjrelay.formats.tally import Tally
 from mjrelay.pictures import test_card
+from mjrelay.sources import Source
 
 
-class TestcardSource:
+class TestcardSource(Source):
     """Draws numbered pictures at a steady rate."""
 
     __test__ = False  # pytest: no test class

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from mjrelay.camera import Camera
 from mjrelay.web import status
+from mjrelay.web.controls import change_controls, controls
 from mjrelay.web.streams import CLIENTS, Clients, snapshot, stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
@@ -69,6 +70,8 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
     router.add_get(f"{base}/cameras/{{name}}/snapshot", _of_path(snapshot))
     router.add_get(f"{base}/cameras/{{name}}/status", _of_path(_camera_status))
     router.add_get(f"{base}/cameras/{{name}}/health", _of_path(_camera_health))
+    router.add_get(f"{base}/cameras/{{name}}/controls", _of_path(controls))
+    router.add_patch(f"{base}/cameras/{{name}}/controls", _of_path(change_controls))
     router.add_get(f"{base}/status", _status)
     router.add_get(f"{base}/state", _of_default(_state))
     router.add_get(f"{base}/healthz", _healthz)

@@ -51,9 +51,9 @@ def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
         "opens": camera.opens,
         "failures": camera.failures.total(),
         "stalls": camera.failures["stalled"],
-        "usb_resets": 0,
+        "usb_resets": camera.resets,
         "retry_in": _rounded(camera.retry_in),
-        "holders": [],
+        "holders": [holder.as_values() for holder in camera.source.holders],
         "clients": [_client_status(client) for client in clients],
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mjrelay.formats.tally import Tally
 from mjrelay.frames import Frame
+from mjrelay.sources import Source
 
 from .pictures import stamped
 
@@ -16,7 +17,7 @@ SILENCE = 60.0
 Step = bytes | float | BaseException
 
 
-class ScriptedSource:
+class ScriptedSource(Source):
     """Plays one script each time it is opened; the last one again and again.
 
     Bytes are an image, a number is a pause in seconds, an exception ends the source. A script that

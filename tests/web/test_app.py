@@ -292,8 +292,9 @@ async def test_who_does_not_fit_is_told_so(served: Served, monkeypatch: pytest.M
 
 async def test_a_snapshot_of_a_silent_camera_on_demand_says_why() -> None:
     silent = ScriptedSource([SILENCE])
+    silent.silent_hint = "switch it on"
     camera = named("front", silent, mode="demand", first_frame_timeout=0.1, connect_timeout=0.1)
     async with serving(camera) as served:
         answer, body = await served.get("/snapshot")
     assert answer.status == 503
-    assert b"close other viewers" in body
+    assert b"switch it on" in body

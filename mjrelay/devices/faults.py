@@ -1,0 +1,67 @@
+"""What a failed request to a device means, and what a person can do about it."""
+
+import errno
+import getpass
+from collections.abc import Sequence
+
+from mjrelay.devices.holders import Search, describe
+from mjrelay.devices.modes import Mode, lower
+from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceRefused, SourceUnreachable
+
+GONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
+"""What every request to a device that was unplugged or reset answers."""
+BUSY = errno.EBUSY
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+
+_DIED = "it may have crashed, or the cable may be loose"
+
+
+def reason(error: OSError, kernel: Sequence[str] = ()) -> str:
+    """The request that failed, and what the kernel said about it."""
+    said = f" (kernel: {'; '.join(kernel)})" if kernel else ""
+    return f"{error.filename or 'the camera'}: {error.strerror or error}{said}"
+
+
+def explained(
+    error: OSError,
+    *,
+    kernel: Sequence[str] = (),
+    mode: Mode | None = None,
+    has: Sequence[Mode] = (),
+) -> SourceError:
+    """The source error that a failed request amounts to.
+
+    Args:
+        error: Its `filename` names the request.
+        kernel: What uvcvideo said about the device lately.
+        mode: The mode in use or tried.
+        has: The modes the device has.
+    """
+    what = reason(error, kernel)
+    if error.errno in GONE:
+        return gone()
+    if error.errno in FORBIDDEN:
+        who = getpass.getuser()
+        return SourceRefused(what, f"run: sudo usermod -aG video {who}  and log in again")
+    if error.errno == errno.ENOSPC:
+        return SourceRefused(f"{what}: the USB bus has no room for {mode}", _less(mode, has))
+    return SourceBroken(what, _DIED)
+
+
+def gone() -> SourceUnreachable:
+    """The source error for a device that is no longer there."""
+    return SourceUnreachable("the camera was unplugged or reset", "plug it in again")
+
+
+def busy(error: OSError, search: Search) -> SourceBusy:
+    """The source error for a device that another has claimed."""
+    taken = bool(search.holders) or search.hidden
+    return SourceBusy(reason(error), describe(search), taken=taken)
+
+
+def _less(mode: Mode | None, modes: Sequence[Mode]) -> str:
+    smaller = lower(modes, mode) if mode else None
+    other = "plug the camera into another port, best one of another USB controller"
+    if smaller is None:
+        return other
+    return f'set size = "{smaller.width}x{smaller.height}" or a lower fps, or {other}'

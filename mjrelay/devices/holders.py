@@ -1,0 +1,185 @@
+"""Who has a camera open, or still has a piece of its memory: what makes it busy for everyone else.
+
+A forked child and a forgotten mapping keep a camera busy too, so both are looked for.
+"""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from mjrelay.address import CommandAddress
+
+_MAX_COMMAND = 200
+_PF_KTHREAD = 0x00200000
+_CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})[0-9a-f]*\.scope")
+# /proc/PID/maps: addresses, permissions, offset, device, inode, path.
+_MAPPED = re.compile(r"^\S+ \S+ \S+ \S+ \S+ +(/dev/.*)$", re.MULTILINE)
+
+# Systemd's cgroup, of the unified hierarchy or of the old kind.
+_SYSTEMD_GROUP = re.compile(r"^(?:0:|\d+:name=systemd):(/.*)$", re.MULTILINE)
+# The namespace a computer starts with; any other hides the processes outside.
+_EVERY_PROCESS = "pid:[4026531836]"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a device open or mapped.
+
+    Attributes:
+        command: Its command line without secrets, or `[name]` if it has none.
+        unit: The systemd unit it runs in.
+        of_user: Whether that unit is one of a user's own.
+    """
+
+    pid: int
+    command: str
+    unit: str | None
+    of_user: bool = False
+
+    @property
+    def advice(self) -> str:
+        """The command that makes it let go."""
+        if self.pid == os.getpid():
+            return "restart mjrelay"
+        if self.unit and self.unit.endswith(".service"):
+            return f"systemctl {'--user ' if self.of_user else ''}stop {self.unit}"
+        if container := _CONTAINER.fullmatch(self.unit or ""):
+            return f"{'docker' if container[1] == 'docker' else 'podman'} stop {container[2]}"
+        return f"sudo kill {self.pid}"
+
+    def as_values(self) -> dict[str, Any]:
+        """The process for programs, as `/status` shows it."""
+        return {"pid": self.pid, "command": self.command, "unit": self.unit}
+
+    def __str__(self) -> str:
+        if self.pid == os.getpid():
+            return "mjrelay itself (this process)"
+        program = PurePath(self.command.split(" ")[0].strip("'")).name
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{program} (pid {self.pid}{unit})"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Who was found.
+
+    Attributes:
+        hidden: There are processes we may not look into.
+    """
+
+    holders: tuple[Holder, ...]
+    hidden: bool
+
+
+def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
+    """Every process that has a device open or mapped, ours included.
+
+    Reads some files per process of the computer: call it in a worker thread.
+
+    Args:
+        number: The device's number (`st_rdev`).
+        proc: Where processes are found.
+    """
+    holders = []
+    hidden = _sees_few(proc)
+    for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            if _has_open(process, number) or _has_mapped(process, number):
+                holders.append(_holder(process, proc))
+        except PermissionError:
+            hidden = hidden or _can_hold(process)
+        except OSError:
+            continue  # it ended meanwhile
+    return Search(tuple(holders), hidden)
+
+
+def describe(search: Search) -> str:
+    """A sentence for people: who holds it, and what to do about each."""
+    if search.holders:
+        return "held by " + "; by ".join(f"{h}: {h.advice}" for h in search.holders)
+    if search.hidden:
+        return (
+            "no process that we may look into holds it: "
+            "`sudo mjrelay devices`, outside of any container, shows the others"
+        )
+    return "no process holds it any more"
+
+
+def _sees_few(proc: Path) -> bool:
+    """Whether some processes are not even listed: of other users, or outside of our container."""
+    try:
+        space = str((proc / "self/ns/pid").readlink())
+    except OSError:
+        return True
+    return space != _EVERY_PROCESS or not (proc / "1").exists()
+
+
+def _has_open(process: Path, number: int) -> bool:
+    return any(_is_device(file, number) for file in (process / "fd").iterdir() if _in_dev(file))
+
+
+def _in_dev(file: Path) -> bool:
+    """Whether a descriptor is of /dev. To ask more of others may hang on a dead file server."""
+    try:
+        return str(file.readlink()).startswith("/dev/")
+    except FileNotFoundError:  # closed meanwhile
+        return False
+
+
+def _has_mapped(process: Path, number: int) -> bool:
+    text = (process / "maps").read_bytes().decode("utf-8", "replace")
+    return any(_is_device(process / f"root{path}", number) for path in {*_MAPPED.findall(text)})
+
+
+def _is_device(path: Path, number: int) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == number
+
+
+def _can_hold(process: Path) -> bool:
+    """Whether a process has files at all: the kernel's own and the dead have not."""
+    try:
+        # The name in parentheses may hold anything, parentheses too.
+        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    state, flags = fields[0], int(fields[6])
+    return state not in "ZX" and not flags & _PF_KTHREAD
+
+
+def _holder(process: Path, proc: Path) -> Holder:
+    unit, of_user = _unit(process)
+    pid = int(process.name)
+    # Not the advice to stop ourselves for what a child of ours does.
+    ours = unit == _unit(proc / "self")[0] and pid != os.getpid()
+    return Holder(pid, _command(process), None if ours else unit, of_user)
+
+
+def _command(process: Path) -> str:
+    words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    arguments = tuple(word for word in words if word)
+    if not arguments:
+        return f"[{(process / 'comm').read_text(errors='replace').strip()}]"
+    text = CommandAddress(arguments).label.removeprefix("exec:")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:_MAX_COMMAND]
+
+
+def _unit(process: Path) -> tuple[str | None, bool]:
+    """The innermost service or scope a process runs in, and whether it is one of a user's own."""
+    try:
+        paths = _SYSTEMD_GROUP.findall((process / "cgroup").read_text(errors="replace"))
+    except OSError:
+        return None, False
+    for path in paths:
+        units = [part for part in path.split("/") if part.endswith((".service", ".scope"))]
+        if units:
+            return units[-1], any(unit.startswith("user@") for unit in units[:-1])
+    return None, False

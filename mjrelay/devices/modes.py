@@ -1,0 +1,120 @@
+"""Modes: which of a device's formats, sizes and rates to use. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+PASSED_THROUGH = ("MJPG", "JPEG")
+"""Formats whose buffers are JPEG images already."""
+ENCODED = ("YUYV",)
+"""Formats we make JPEGs of."""
+
+# Where nothing is asked for: sharp enough to see a print fail, small enough for USB 2 and Wi-Fi.
+_USUAL_AREA = 1280 * 720
+_USUAL_RATE = 30.0
+# 29.97 is 30.
+_SAME_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to use a device.
+
+    Attributes:
+        format: Four letters, as in MJPG.
+        width: In pixels; so is `height`.
+        rates: Pictures per second it can be set to; empty where the device does not tell.
+    """
+
+    format: str
+    width: int
+    height: int
+    rates: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{rate:g}" for rate in self.rates)
+        return f"{self.format} {self.width}x{self.height}" + (f" at {rates} fps" if rates else "")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the configuration asks for.
+
+    Attributes:
+        size: Width and height, or None for what suits.
+        fps: Pictures per second, or 0 for what suits.
+        format: Four letters, or empty for what suits.
+    """
+
+    size: tuple[int, int] | None = None
+    fps: float = 0.0
+    format: str = ""
+
+    def __str__(self) -> str:
+        size = "{}x{}".format(*self.size) if self.size else ""
+        rate = f"at {self.fps:g} fps" if self.fps else ""
+        return " ".join(filter(None, (self.format, size, rate))) or "that can be shown"
+
+
+def choose(modes: Iterable[Mode], wanted: Wanted) -> tuple[Mode, float | None] | None:
+    """The mode to use and its rate, or None if the device has none that fits.
+
+    JPEG comes before what must be encoded; then the size nearest to what suits; then the rate.
+    """
+    usable = [mode for mode in modes if mode.format in (*PASSED_THROUGH, *ENCODED)]
+    fitting = [mode for mode in usable if _fits(mode, wanted)]
+    if not fitting:
+        return None
+    best = min(fitting, key=_preference)
+    return best, _rate(best, wanted.fps)
+
+
+def lower(modes: Iterable[Mode], mode: Mode) -> Mode | None:
+    """The next smaller mode of the same format, which takes less of the bus."""
+    area = mode.width * mode.height
+    smaller = [m for m in modes if m.format == mode.format and m.width * m.height < area]
+    return max(smaller, key=lambda m: m.width * m.height, default=None)
+
+
+def listing(modes: Sequence[Mode]) -> list[str]:
+    """All modes for people, one line a format."""
+    lines = []
+    for name, group in groupby(modes, key=lambda mode: mode.format):
+        sizes = [str(mode).removeprefix(name).strip() for mode in group]
+        lines.append(f"{name} {'; '.join(sizes)}")
+    return lines
+
+
+def _fits(mode: Mode, wanted: Wanted) -> bool:
+    return (
+        wanted.size in (None, mode.size)
+        and wanted.format in ("", mode.format)
+        and (not wanted.fps or not mode.rates or _nearest(mode, wanted.fps) is not None)
+    )
+
+
+def _nearest(mode: Mode, fps: float) -> float | None:
+    return next((rate for rate in mode.rates if abs(rate - fps) <= _SAME_RATE), None)
+
+
+def _rate(mode: Mode, fps: float) -> float | None:
+    if fps:
+        return _nearest(mode, fps) or fps
+    usual = [rate for rate in mode.rates if rate <= _USUAL_RATE + _SAME_RATE]
+    return max(usual, default=min(mode.rates, default=None))
+
+
+def _preference(mode: Mode) -> tuple[bool, bool, int, float]:
+    """Less is better: no encoding, no larger than usual, near the usual size, fast."""
+    area = mode.width * mode.height
+    return (
+        mode.format in ENCODED,
+        area > _USUAL_AREA,
+        abs(area - _USUAL_AREA),
+        -min(max(mode.rates, default=0.0), _USUAL_RATE),
+    )

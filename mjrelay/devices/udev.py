@@ -1,0 +1,99 @@
+"""Hotplug: cameras as they come and go. The only importer of pyudev."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mjrelay.errors import MjrelayError
+
+_UDEV_CONTROL = Path("/run/udev/control")
+
+
+class HotplugUnavailable(MjrelayError):
+    """Nobody tells us of cameras that come and go; the message says why."""
+
+
+@dataclass(frozen=True)
+class Hotplug:
+    """Something happened to the cameras.
+
+    Attributes:
+        action: A node was added or removed; or news were lost: look at everything again.
+        path: The node, such as `/dev/video0`; empty with `rescan`.
+    """
+
+    action: Literal["add", "remove", "rescan"]
+    path: str = ""
+
+
+async def hotplug_events() -> AsyncGenerator[Hotplug, None]:
+    """Yield what happens to video nodes, from the first step of the iteration on.
+
+    Close it with `aclosing`. It cannot know about a container whose host tells it nothing: then it
+    waits for ever.
+
+    Raises:
+        HotplugUnavailable: libudev, udev or netlink is missing, or broke.
+    """
+    monitor = await asyncio.to_thread(_listen)
+    while True:
+        await _readable(monitor.fileno())
+        event = _next(monitor)
+        if event:
+            yield event
+
+
+def _listen() -> Any:
+    """Subscribe to udev. It loads a library, which takes a while."""
+    try:
+        import pyudev  # noqa: PLC0415 - only for cameras here
+
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context())
+        monitor.filter_by("video4linux")
+        monitor.start()
+    except ImportError as error:
+        raise HotplugUnavailable("libudev is not installed: install libudev1") from error
+    except OSError as error:
+        raise HotplugUnavailable(
+            f"udev cannot be listened to: {error.strerror or error} "
+            "(in a systemd unit, RestrictAddressFamilies= must name AF_NETLINK)"
+        ) from error
+    if not _UDEV_CONTROL.exists():
+        raise HotplugUnavailable("udev is not running here")
+    return monitor
+
+
+async def _readable(file: int) -> None:
+    """Wait for a descriptor once: a dead one cannot spin the loop."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(file, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(file)
+
+
+def _next(monitor: Any) -> Hotplug | None:
+    """Read one event; None if it is none of ours."""
+    try:
+        device = monitor.poll(timeout=0)
+    except OSError as error:
+        # The kernel had more for us than there was room. pyudev may see no more than that
+        # something is wrong; asking what it is also puts it right.
+        if errno.ENOBUFS not in (error.errno, _pending_error(monitor.fileno())):
+            raise HotplugUnavailable(f"udev broke off: {error.strerror or error}") from error
+        return Hotplug("rescan")
+    if device is None or device.action not in ("add", "remove") or not device.device_node:
+        return None
+    return Hotplug(device.action, device.device_node)
+
+
+def _pending_error(file: int) -> int:
+    with socket.socket(fileno=os.dup(file)) as connection:
+        return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

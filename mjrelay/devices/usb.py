@@ -1,0 +1,105 @@
+"""Two remedies for a USB camera that no longer works: a reset, and logging it off and on.
+
+Both take the camera away from every program that has it open, ours included.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mjrelay.devices.nodes import UsbDevice
+from mjrelay.errors import RemedyFailed
+
+# _IO('U', 20). These processors have a bit of their own for "no data".
+_NO_DATA = 1 << 29 if os.uname().machine.startswith(("mips", "ppc", "sparc", "alpha")) else 0
+_USBDEVFS_RESET = _NO_DATA | ord("U") << 8 | 20
+# Long enough for udev and every program to see it go, and for a camera's supply to settle.
+_PAUSE = 0.5
+
+_UNPLUG = "unplug the camera and plug it in again"
+_RULE = (
+    "let mjrelay's group do it: `sudo cp systemd/60-mjrelay.rules /etc/udev/rules.d/`, "
+    "`sudo udevadm control --reload`, `sudo udevadm trigger --subsystem-match=usb`"
+)
+_ALLOW = "let the service do it: `DeviceAllow=char-usb_device rw` in its unit, or do it as root"
+_NO_NODE = "give the container /dev/bus/usb, or unplug the camera and plug it in again"
+_ROOT_ONLY = "only root may log a USB device off: `sudo mjrelay reset`, or " + _UNPLUG
+_READ_ONLY = "the service's unit protects /sys (ProtectKernelTunables=yes): " + _UNPLUG
+
+_RESET_HINTS = {errno.EACCES: _RULE, errno.EPERM: _ALLOW, errno.ENOENT: _NO_NODE}
+_AUTHORIZE_HINTS = {errno.EACCES: _ROOT_ONLY, errno.EPERM: _ROOT_ONLY, errno.EROFS: _READ_ONLY}
+
+
+def reset(device: UsbDevice) -> None:
+    """Reset a camera's port: its nodes vanish and come back, perhaps under other numbers.
+
+    Blocks for 0.4 seconds as a rule, and for 95 if the camera answers nothing at all: call it in a
+    worker thread.
+
+    Raises:
+        RemedyFailed: It could not be reset, or did not come back.
+    """
+    with _explained(f"{device.model} could not be reset", _RESET_HINTS, device):
+        node = os.open(device.bus_node, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(node, _USBDEVFS_RESET)
+        finally:
+            os.close(node)
+
+
+def reauthorize(device: UsbDevice) -> None:
+    """Log a camera off its bus and on again, as if it were plugged in anew. Needs root.
+
+    Blocks for a second as a rule: call it in a worker thread.
+
+    Raises:
+        RemedyFailed: It could not be logged off, or did not come back.
+    """
+    with _explained(f"{device.model} could not be logged off and on", _AUTHORIZE_HINTS, device):
+        switch = device.sysfs / "authorized"
+        try:
+            _off_and_on(lambda: _write(switch, "0"), lambda: _write(switch, "1"))
+        except OSError as error:
+            if error.errno in (*_AUTHORIZE_HINTS, errno.ENODEV) or not device.sysfs.exists():
+                raise
+            driver = (device.sysfs / "driver").resolve()  # unbinding removes the link
+            _off_and_on(
+                lambda: _write(driver / "unbind", device.port),
+                lambda: _write(driver / "bind", device.port),
+            )
+
+
+def _off_and_on(off: Callable[[], None], on: Callable[[], None]) -> None:
+    """Switch it off and on; on in any case, lest the camera stay off until the next reboot."""
+    try:
+        off()
+        time.sleep(_PAUSE)
+    finally:
+        on()
+
+
+def _write(path: Path, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # creates nothing, as sysfs has it
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _explained(failure: str, hints: dict[int, str], device: UsbDevice) -> Iterator[None]:
+    """Raise RemedyFailed for an OSError, with what to do about it."""
+    gone = RemedyFailed(f"{failure}: it left its USB port", _UNPLUG)
+    if not device.is_there():  # perhaps another device is
+        raise gone
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENODEV or not device.is_there():
+            raise gone from error
+        code = error.errno or 0
+        raise RemedyFailed(f"{failure}: {error.strerror}", hints.get(code, _UNPLUG)) from error

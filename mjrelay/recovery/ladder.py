@@ -1,0 +1,136 @@
+"""Ladder: which remedy a failure calls for. Pure: it decides, the camera acts.
+
+    reopen → full release → USB reset → switched off and on → wait for hotplug
+
+A device climbs while it fails in ways that a stronger remedy may cure, and comes down to the ground
+only after seconds of healthy frames: one that dies after its first frame must climb.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceStalled
+from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
+
+_HOUR = 3600.0
+
+
+class Remedy(enum.Enum):
+    """What to do before the source is opened again, in the order of its cost."""
+
+    REOPEN = "reopen"
+    RELEASE = "release"
+    USB_RESET = "usb_reset"
+    REAUTHORIZE = "reauthorize"
+    WAIT = "wait"
+
+
+RESETS = (Remedy.USB_RESET, Remedy.REAUTHORIZE)
+"""Each makes the device leave the bus and come back; they share one allowance."""
+_CLIMBED = (Remedy.RELEASE, *RESETS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What comes next: wait `delay` seconds, apply the remedy, open the source.
+
+    Attributes:
+        note: Why a stronger remedy is not taken, for the person who wonders.
+    """
+
+    remedy: Remedy
+    delay: float
+    note: str | None = None
+
+
+class Ladder:
+    """Chooses the remedy for each failure of one source.
+
+    Args:
+        backoff: How long to wait before each attempt.
+        remedies: Those the source offers beside being opened again. None: it is only reopened.
+        resets_per_hour: At most so many resets in any hour: one that does not cure a camera in
+            several attempts only disturbs it.
+        force: Reset a camera even while another process has it, which throws that process out.
+    """
+
+    def __init__(
+        self,
+        backoff: Backoff,
+        *,
+        remedies: Collection[Remedy] = (),
+        resets_per_hour: float = 0,
+        force: bool = False,
+    ) -> None:
+        self._backoff = backoff
+        self._rungs = [Remedy.REOPEN, *(r for r in _CLIMBED if r in remedies), Remedy.WAIT]
+        self._offers_remedies = bool(remedies)
+        self._resets_per_hour = resets_per_hour
+        self._force = force
+        self._rung = 0
+        self._resets: deque[float] = deque()
+
+    def failed(
+        self, error: SourceError, *, now: float, streamed_for: float = 0.0, lasted: float = 0.0
+    ) -> Step:
+        """What to do after a failure.
+
+        Args:
+            error: What ended the source.
+            now: The time on a clock that is never set back, in seconds.
+            streamed_for: Seconds for which frames had come.
+            lasted: Seconds which the attempt itself took.
+        """
+        delay = self._backoff.failed(error, streamed_for=streamed_for, lasted=lasted)
+        if streamed_for >= HEALTHY_AFTER:
+            self._rung = 0
+        if not self._climbs(error):
+            return Step(Remedy.REOPEN, delay)
+        remedy = self._next(error, now)
+        if remedy is not Remedy.WAIT:
+            return Step(remedy, delay)
+        return Step(remedy, self._backoff.most, self._why_no_reset(now))
+
+    def _climbs(self, error: SourceError) -> bool:
+        """Whether a stronger remedy may cure this."""
+        if not self._offers_remedies:
+            return False
+        if isinstance(error, SourceBusy):
+            return self._force or not error.taken
+        return isinstance(error, SourceStalled | SourceBroken)
+
+    def _next(self, error: SourceError, now: float) -> Remedy:
+        """Climb to the next rung that fits. After the last one the resets begin anew."""
+        while True:
+            remedy = self._rungs[self._rung]
+            self._rung += 1
+            if remedy is Remedy.WAIT:
+                self._rung = self._first_reset()
+                return remedy
+            if remedy is Remedy.RELEASE and isinstance(error, SourceStalled):
+                continue  # it was open: nothing of ours was in its way
+            if remedy in RESETS:
+                if self._resets_left(now) <= 0:
+                    continue
+                self._resets.append(now)
+            return remedy
+
+    def _first_reset(self) -> int:
+        return next(i for i, rung in enumerate(self._rungs) if rung in (*RESETS, Remedy.WAIT))
+
+    def _resets_left(self, now: float) -> float:
+        while self._resets and now - self._resets[0] >= _HOUR:
+            self._resets.popleft()
+        return self._resets_per_hour - len(self._resets)
+
+    def _why_no_reset(self, now: float) -> str | None:
+        if not set(self._rungs) & {*RESETS}:
+            return None
+        if self._resets_left(now) > 0:
+            return "resetting it did not help: unplug it and plug it in again"
+        return (
+            f"it was reset {len(self._resets)} times within an hour, the limit: "
+            "unplug it and plug it in again"
+        )

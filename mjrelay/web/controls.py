@@ -1,0 +1,75 @@
+"""A camera's controls over HTTP: who may read them, and who may set them."""
+
+import functools
+import json
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from mjrelay.camera import Camera
+from mjrelay.errors import SourceError
+
+_EXPECTED = 'expected JSON with whole numbers by name, such as {"brightness": 128}'
+_LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")
+
+
+async def controls(_request: web.Request, camera: Camera) -> web.Response:
+    """A USB camera's settings."""
+    try:
+        found = await camera.source.read_controls()
+    except (SourceError, TimeoutError) as error:
+        raise _not_open(camera) from error
+    if found is None:
+        raise web.HTTPNotFound(
+            text=f"{camera.name} has no controls: only cameras of this computer have"
+        )
+    return web.json_response(
+        found, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
+    )
+
+
+async def change_controls(request: web.Request, camera: Camera) -> web.Response:
+    """Set some of them, now and at every reopen. Answers with all."""
+    _only_from_here(request)
+    try:
+        values = json.loads(await request.text())
+        if not isinstance(values, dict) or not all(isinstance(v, int) for v in values.values()):
+            raise web.HTTPBadRequest(text=_EXPECTED)
+        await camera.source.change_controls(values)
+    except json.JSONDecodeError as error:
+        raise web.HTTPBadRequest(text=_EXPECTED) from error
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+    except (SourceError, TimeoutError) as error:
+        raise _not_open(camera) from error
+    return await controls(request, camera)
+
+
+def _not_open(camera: Camera) -> web.HTTPServiceUnavailable:
+    return web.HTTPServiceUnavailable(
+        text=f"{camera.name} is {camera.state}: its controls are there while it streams",
+        headers={"Retry-After": "1"},
+    )
+
+
+def _only_from_here(request: web.Request) -> None:
+    """Let nobody but this computer change anything: there are no users to tell apart yet.
+
+    A page of another site, shown in a browser here, comes from here too: it sends its Origin. What
+    a proxy passes on comes from somewhere else.
+    """
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    # Of a unix socket, a path; of TCP, an address and a port.
+    local = isinstance(peer, str | bytes) or (peer is not None and _is_loopback(peer[0]))
+    passed_on = {"Forwarded", "X-Forwarded-For", "X-Real-IP"} & request.headers.keys()
+    foreign = urlsplit(request.headers.get(hdrs.ORIGIN, "")).hostname not in _LOCAL_HOSTS
+    if not local or passed_on or foreign:
+        raise web.HTTPForbidden(
+            text="settings can only be changed from the computer that mjrelay runs on, as with curl"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
