@@ -280,7 +280,7 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _reset(options: argparse.Namespace) -> int:
-    from mjrelay.devices import holders, nodes, usb  # noqa: PLC0415 - for this command only
+    from mjrelay.devices import finding, holders, usb  # noqa: PLC0415 - for this command only
     from mjrelay.devices.inventory import is_claimed  # noqa: PLC0415
 
     try:
@@ -288,7 +288,7 @@ def _reset(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
     try:
-        node = nodes.find_node(address)
+        node = finding.find_node(address)
         if not options.force and is_claimed(node.path):
             told = holders.describe(holders.find_holders(node.number))
             return _complain(
@@ -299,7 +299,7 @@ def _reset(options: argparse.Namespace) -> int:
         _progress(f"resetting {node.usb.model} …")
         usb.reset(node.usb)
         _progress("")
-        node = nodes.find_node(address, seen=node.usb)
+        node = finding.find_node(address, seen=node.usb)
     except (SourceError, RemedyFailed) as error:
         _progress("")
         return _complain(*filter(None, (error.reason, error.hint)), status=FAILED)

@@ -6,20 +6,14 @@ a worker thread.
 
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mjrelay.address import V4l2Address
-from mjrelay.errors import SourceRefused, SourceUnreachable
 
-_ROOT = Path("/")
-_V4L_MAJOR = 81
-# A hint is drawn into the offline picture: some boards have twenty nodes.
-_MOST_NAMED = 4
-# A name the kernel hands out by order of arrival: it may belong to another camera tomorrow.
-_NUMBERED = re.compile(r"/dev/video\d+")
+ROOT = Path("/")
+"""Under which /sys and /dev are found, unless a test has its own."""
 # What udev writes as _ where it makes a link of a serial number.
 _ODD = re.compile(r"(?![\w#+.:=@-])[\x00-\x7f]")
 
@@ -95,20 +89,20 @@ class VideoNode:
     usb: UsbDevice | None
 
 
-def video_nodes(root: Path = _ROOT) -> list[VideoNode]:
+def video_nodes(root: Path = ROOT) -> list[VideoNode]:
     """Every video node the kernel has, capturing or not, by device number."""
     nodes = (_node(entry, root) for entry in (root / "sys/class/video4linux").glob("video*"))
     return sorted(filter(None, nodes), key=lambda node: node.number)
 
 
-def siblings(node: VideoNode, root: Path = _ROOT) -> list[VideoNode]:
+def siblings(node: VideoNode, root: Path = ROOT) -> list[VideoNode]:
     """The other nodes of the same device, the likeliest to capture first."""
     if node.usb is None:
         return []
-    return [other for other in _nodes_of(node.usb, video_nodes(root)) if other != node]
+    return [other for other in nodes_of(node.usb, video_nodes(root)) if other != node]
 
 
-def stable_name(node: VideoNode, root: Path = _ROOT) -> str | None:
+def stable_name(node: VideoNode, root: Path = ROOT) -> str | None:
     """The SOURCE that will name this node after a reboot too; None if there is none.
 
     A link by id or a `usb:` address as long as no second camera has the same, else the link by
@@ -116,99 +110,12 @@ def stable_name(node: VideoNode, root: Path = _ROOT) -> str | None:
     """
     nodes = video_nodes(root)
     usb = node.usb
-    if usb and not any(usb.is_like(other) for other in _devices(nodes) if other != usb):
+    if usb and not any(usb.is_like(other) for other in devices_of(nodes) if other != usb):
         if link := _link("by-id", node.number, root):
             return link
-        if node in _nodes_of(usb, nodes)[:1]:
+        if node in nodes_of(usb, nodes)[:1]:
             return usb.address
     return _link("by-path", node.number, root)
-
-
-def node_at(path: str, root: Path = _ROOT) -> VideoNode:
-    """The node a path in /dev leads to, whatever the path is called.
-
-    Raises:
-        SourceUnreachable: There is nothing, or a node whose camera is gone.
-        SourceRefused: There is something else.
-    """
-    try:
-        status = _under(root, path).stat()
-    except OSError as error:
-        raise SourceUnreachable(f"{path} is not there", _who_is_there(root)) from error
-    number = status.st_rdev if stat.S_ISCHR(status.st_mode) else 0
-    for node in video_nodes(root):
-        if node.number == number:
-            return node
-    # What a container was given stays there when the camera goes.
-    if os.major(number) == _V4L_MAJOR:
-        raise SourceUnreachable(f"there is no camera behind {path}", _who_is_there(root))
-    raise SourceRefused(f"{path} is not a camera", _who_is_there(root))
-
-
-def find_node(
-    address: V4l2Address, *, seen: UsbDevice | None = None, root: Path = _ROOT
-) -> VideoNode:
-    """The node an address names now.
-
-    A `usb:` address leads to the first of the device's nodes; `siblings` has the rest. A link is
-    trusted. A bare /dev/videoN is followed to the camera that was there before.
-
-    Args:
-        address: What the configuration says.
-        seen: The USB device this source streamed from before.
-        root: Where /sys and /dev are found.
-
-    Raises:
-        SourceUnreachable: It is not there, or several cameras answer to the address.
-        SourceRefused: The address names something else than a camera.
-    """
-    if not address.path:
-        return _find_usb(address, seen, root)
-    if seen and _NUMBERED.fullmatch(address.path):
-        return _follow(address.path, seen, root)
-    return node_at(address.path, root)
-
-
-def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> VideoNode:
-    nodes = video_nodes(root)
-    matching = [device for device in _devices(nodes) if device.goes_by(address)]
-    at_home = [device for device in matching if seen and device.port == seen.port]
-    chosen = at_home or matching
-    if not chosen:
-        raise SourceUnreachable(f"{address.label} is not there", _who_is_there(root))
-    firsts = [_nodes_of(device, nodes)[0] for device in chosen]
-    if len(firsts) > 1:
-        ports = " and ".join(device.port for device in chosen)
-        names = [stable_name(node, root) or node.path for node in firsts]
-        raise SourceUnreachable(
-            f"several cameras are {address.label}, at the USB ports {ports}",
-            f"choose one by its port: {' or '.join(names)}",
-        )
-    return firsts[0]
-
-
-def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
-    """The camera that was at a number before: there, or wherever it is now."""
-    try:
-        here = node_at(path, root)
-    except SourceUnreachable:
-        here = None
-    nodes = video_nodes(root)
-    ours = [device for device in _devices(nodes) if device.is_like(seen)]
-    at_home = [device for device in ours if device.port == seen.port]
-    if here and here.usb and here.usb in (at_home or ours):
-        return here
-    # At another port only a serial number tells it from its twins.
-    found = at_home or [device for device in ours if device.serial]
-    if len(found) == 1:
-        return _nodes_of(found[0], nodes)[0]
-    if here is None:
-        return node_at(path, root)  # which says so
-    other = here.usb.model if here.usb else here.name
-    raise SourceUnreachable(
-        f"another camera ({other}) is at {path} now",
-        f"plug {seen.model} in again, or restart mjrelay to use the other one",
-    )
 
 
 def _node(entry: Path, root: Path) -> VideoNode | None:
@@ -248,7 +155,7 @@ def _path_of(number: int, name: str, root: Path) -> str:
 
 def _number(path: str, root: Path) -> int | None:
     try:
-        return _under(root, path).stat().st_rdev
+        return under(root, path).stat().st_rdev
     except OSError:
         return None
 
@@ -258,24 +165,15 @@ def _link(kind: str, number: int, root: Path) -> str | None:
     return min((link for link in links if _number(link, root) == number), default=None)
 
 
-def _devices(nodes: Iterable[VideoNode]) -> list[UsbDevice]:
+def devices_of(nodes: Iterable[VideoNode]) -> list[UsbDevice]:
+    """The USB devices that some nodes belong to, each once."""
     return list(dict.fromkeys(node.usb for node in nodes if node.usb))
 
 
-def _nodes_of(device: UsbDevice, nodes: Iterable[VideoNode]) -> list[VideoNode]:
+def nodes_of(device: UsbDevice, nodes: Iterable[VideoNode]) -> list[VideoNode]:
+    """Those of some nodes that belong to a device, the likeliest to capture first."""
     mine = (node for node in nodes if node.usb == device)
     return sorted(mine, key=lambda node: (node.index, node.number))
-
-
-def _who_is_there(root: Path) -> str:
-    """The cameras that are there, as a hint."""
-    nodes = video_nodes(root)
-    # Not those of other buses: a Raspberry Pi has a dozen, of its codecs.
-    firsts = [n for n in nodes if n.usb and n == _nodes_of(n.usb, nodes)[0]]
-    names = [stable_name(node, root) or node.path for node in firsts][:_MOST_NAMED]
-    if not names:
-        return "plug the camera in; `mjrelay devices` lists those that are there"
-    return f"plug the camera in, or use one that is there: {', '.join(names)}"
 
 
 def _cleaned(text: str) -> str:
@@ -290,5 +188,6 @@ def _read(path: Path, usual: str | None = None) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _under(root: Path, path: str) -> Path:
+def under(root: Path, path: str) -> Path:
+    """An absolute path, seen from another root."""
     return root / path.lstrip("/")

@@ -21,10 +21,11 @@ from mjrelay.address import V4l2Address
 from mjrelay.config import CameraConfig
 from mjrelay.devices import faults, modes, usb
 from mjrelay.devices.capture import Capture
+from mjrelay.devices.finding import find_node
 from mjrelay.devices.holders import Search, find_holders
 from mjrelay.devices.kmsg import recent_messages
 from mjrelay.devices.modes import Mode, Wanted
-from mjrelay.devices.nodes import UsbDevice, VideoNode, find_node, siblings, stable_name
+from mjrelay.devices.nodes import UsbDevice, VideoNode, siblings, stable_name
 from mjrelay.devices.udev import Hotplug
 from mjrelay.errors import (
     RemedyFailed,

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from mjrelay.address import V4l2Address
+from mjrelay.devices.finding import find_node, node_at
 from mjrelay.devices.nodes import (
     UsbDevice,
     VideoNode,
-    find_node,
-    node_at,
     siblings,
     stable_name,
     video_nodes,

@@ -1,0 +1,126 @@
+"""Finding: which video node an address means now, and what to say when there is none.
+
+Reads files: call it in a worker thread.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from mjrelay.address import V4l2Address
+from mjrelay.devices.nodes import (
+    ROOT,
+    UsbDevice,
+    VideoNode,
+    devices_of,
+    nodes_of,
+    stable_name,
+    under,
+    video_nodes,
+)
+from mjrelay.errors import SourceRefused, SourceUnreachable
+
+_V4L_MAJOR = 81
+# A hint is drawn into the offline picture: some boards have twenty nodes.
+_MOST_NAMED = 4
+# A name the kernel hands out by order of arrival: it may belong to another camera tomorrow.
+_NUMBERED = re.compile(r"/dev/video\d+")
+
+
+def find_node(
+    address: V4l2Address, *, seen: UsbDevice | None = None, root: Path = ROOT
+) -> VideoNode:
+    """The node an address names now.
+
+    A `usb:` address leads to the first of the device's nodes; `siblings` has the rest. A link is
+    trusted. A bare /dev/videoN is followed to the camera that was there before.
+
+    Args:
+        address: What the configuration says.
+        seen: The USB device this source streamed from before.
+        root: Where /sys and /dev are found.
+
+    Raises:
+        SourceUnreachable: It is not there, or several cameras answer to the address.
+        SourceRefused: The address names something else than a camera.
+    """
+    if not address.path:
+        return _find_usb(address, seen, root)
+    if seen and _NUMBERED.fullmatch(address.path):
+        return _follow(address.path, seen, root)
+    return node_at(address.path, root)
+
+
+def node_at(path: str, root: Path = ROOT) -> VideoNode:
+    """The node a path in /dev leads to, whatever the path is called.
+
+    Raises:
+        SourceUnreachable: There is nothing, or a node whose camera is gone.
+        SourceRefused: There is something else.
+    """
+    try:
+        status = under(root, path).stat()
+    except OSError as error:
+        raise SourceUnreachable(f"{path} is not there", _who_is_there(root)) from error
+    number = status.st_rdev if stat.S_ISCHR(status.st_mode) else 0
+    for node in video_nodes(root):
+        if node.number == number:
+            return node
+    # What a container was given stays there when the camera goes.
+    if os.major(number) == _V4L_MAJOR:
+        raise SourceUnreachable(f"there is no camera behind {path}", _who_is_there(root))
+    raise SourceRefused(f"{path} is not a camera", _who_is_there(root))
+
+
+def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> VideoNode:
+    nodes = video_nodes(root)
+    matching = [device for device in devices_of(nodes) if device.goes_by(address)]
+    at_home = [device for device in matching if seen and device.port == seen.port]
+    chosen = at_home or matching
+    if not chosen:
+        raise SourceUnreachable(f"{address.label} is not there", _who_is_there(root))
+    firsts = [nodes_of(device, nodes)[0] for device in chosen]
+    if len(firsts) > 1:
+        ports = " and ".join(device.port for device in chosen)
+        names = [stable_name(node, root) or node.path for node in firsts]
+        raise SourceUnreachable(
+            f"several cameras are {address.label}, at the USB ports {ports}",
+            f"choose one by its port: {' or '.join(names)}",
+        )
+    return firsts[0]
+
+
+def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
+    """The camera that was at a number before: there, or wherever it is now."""
+    try:
+        here = node_at(path, root)
+    except SourceUnreachable:
+        here = None
+    nodes = video_nodes(root)
+    ours = [device for device in devices_of(nodes) if device.is_like(seen)]
+    at_home = [device for device in ours if device.port == seen.port]
+    if here and here.usb and here.usb in (at_home or ours):
+        return here
+    # At another port only a serial number tells it from its twins.
+    found = at_home or [device for device in ours if device.serial]
+    if len(found) == 1:
+        return nodes_of(found[0], nodes)[0]
+    if here is None:
+        return node_at(path, root)  # which says so
+    other = here.usb.model if here.usb else here.name
+    raise SourceUnreachable(
+        f"another camera ({other}) is at {path} now",
+        f"plug {seen.model} in again, or restart mjrelay to use the other one",
+    )
+
+
+def _who_is_there(root: Path) -> str:
+    """The cameras that are there, as a hint."""
+    nodes = video_nodes(root)
+    # Not those of other buses: a Raspberry Pi has a dozen, of its codecs.
+    firsts = [n for n in nodes if n.usb and n == nodes_of(n.usb, nodes)[0]]
+    names = [stable_name(node, root) or node.path for node in firsts][:_MOST_NAMED]
+    if not names:
+        return "plug the camera in; `mjrelay devices` lists those that are there"
+    return f"plug the camera in, or use one that is there: {', '.join(names)}"
