@@ -44,7 +44,7 @@ class Camera:
         published: Frames published over the camera's life; so are the following counts.
         opens: How often the source was opened.
         failures: How often it failed, by kind.
-        remedied: How often each remedy was applied.
+        remedied: How often each remedy was applied, whether or not it helped.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
@@ -68,6 +68,8 @@ class Camera:
             force=config.usb_reset == "force",
         )
         self._remedy = Remedy.REOPEN
+        self._asked: Remedy | None = None
+        self._watchdog: asyncio.Timeout | None = None
         # A camera polled every ten seconds has not stalled after five.
         self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
         self._retry_at: float | None = None
@@ -104,6 +106,13 @@ class Camera:
         """Tell the camera that a device came or went."""
         if self.source.hotplug(event):
             self.wake()
+
+    def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
+        """Close the source, apply a remedy, and open it again: a person asks for it."""
+        self._asked = remedy
+        self.wake()
+        if self._watchdog:
+            self._watchdog.reschedule(0)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -211,7 +220,7 @@ class Camera:
             await self._show_placeholder()
 
     async def _pump(self) -> None:
-        """Publish the source's frames; return when nobody watches a camera on demand.
+        """Publish the source's frames; return when they are no longer wanted, or for a restart.
 
         Raises:
             SourceError: The source failed, or stalled.
@@ -221,14 +230,17 @@ class Camera:
             self.opens += 1
             try:
                 async with asyncio.timeout(self.config.first_frame_timeout) as watchdog:
+                    self._watchdog = watchdog
                     async for image in images:
                         watchdog.reschedule(loop.time() + self._silence_allowed)
                         self._publish(image)
                         if self._unwanted():
                             return
             except TimeoutError as error:
-                if not self._unwanted():
+                if not (self._asked or self._unwanted()):
                     raise self._stalled() from error
+            finally:
+                self._watchdog = None
 
     def _publish(self, image: bytes) -> None:
         now = time.monotonic()
@@ -287,17 +299,20 @@ class Camera:
             self._retry_at = None
 
     async def _mend(self) -> None:
-        """Apply the remedy that the latest failure calls for."""
-        remedy, self._remedy = self._remedy, Remedy.REOPEN
+        """Apply the remedy that somebody asked for, or that the latest failure calls for."""
+        remedy = self._asked or self._remedy
+        self._asked, self._remedy = None, Remedy.REOPEN
         apply = self.source.remedies.get(remedy)
         if apply is None:
             return
-        self.remedied[remedy] += 1
-        log.warning("camera.remedy", remedy=remedy.value, because=self.reason)
+        log.warning("camera.remedy", remedy=remedy.value, because=self.reason or "asked for")
         try:
             await apply()
         except RemedyFailed as error:
+            self._ladder.not_done(remedy)
             self._enter(self.state, error.reason, error.hint, kind=f"no {remedy.value}")
+        else:
+            self.remedied[remedy] += 1
 
     @property
     def resets(self) -> int:

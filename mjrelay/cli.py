@@ -145,6 +145,7 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(config: Config, *, verbose: bool) -> int:
     from mjrelay.relay import relay, stopped_by_signals  # noqa: PLC0415 - aiohttp: 0.3 s to load
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+    from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
     async def serve() -> None:
@@ -154,6 +155,7 @@ def _serve(config: Config, *, verbose: bool) -> int:
 
     set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
+    keep_capabilities()
     with listening(config.server) as listeners:
         _greet([listener.address for listener in listeners])
         asyncio.run(serve())

@@ -68,7 +68,7 @@ def command_lines() -> Iterator[tuple[Path, str]]:
         for block in blocks(page, "sh", "console", "text", "ini"):
             for line in block.replace("\\\n", " ").splitlines():
                 line = re.sub(r"^(\$ |# |ExecStart=)?(sudo )?(-u \S+ )?", "", line.strip())  # noqa: PLW2901
-                if re.match(r"(\S*/)?mjrelay (run|check|probe|--)", line):
+                if re.match(r"(\S*/)?mjrelay (run|check|probe|devices|reset|--)", line):
                     yield page, line
         for code in _INLINE_CODE.findall(prose(page)):
             if code.startswith("mjrelay "):
@@ -111,7 +111,7 @@ def test_commands_are_commands(page: Path, line: str) -> None:
         arguments = arguments[:-1]
         if not arguments:
             return
-    if arguments in (["run"], ["check"], ["probe"]):
+    if arguments in (["run"], ["check"], ["probe"], ["devices"], ["reset"]):
         return  # the command's name, in a sentence
     try:
         _parser().parse_args(arguments)

@@ -30,7 +30,7 @@ ALLOWED = {
     "service": WORDS,
     "placeholder": BELOW_CAMERA | {"pictures", "fanout"},
     "camera": BELOW_CAMERA | {"placeholder", "ring", "fanout", "recovery", "sources"},
-    "web": BELOW_CAMERA | {"camera", "ring", "fanout"},
+    "web": BELOW_CAMERA | {"camera", "ring", "fanout", "recovery"},
     "relay": BELOW_CAMERA | {"web", "camera", "recovery", "sources", "service"},
     "probe": BELOW_CAMERA | {"sources"},
     "cli": WORDS | {"relay", "web", "probe", "service", "devices"},

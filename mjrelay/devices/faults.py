@@ -1,7 +1,8 @@
 """What a failed request to a device means, and what a person can do about it."""
 
 import errno
-import getpass
+import os
+import pwd
 from collections.abc import Sequence
 
 from mjrelay.devices.holders import Search, describe
@@ -41,8 +42,7 @@ def explained(
     if error.errno in GONE:
         return gone()
     if error.errno in FORBIDDEN:
-        who = getpass.getuser()
-        return SourceRefused(what, f"run: sudo usermod -aG video {who}  and log in again")
+        return SourceRefused(what, _how_to_be_allowed())
     if error.errno == errno.ENOSPC:
         return SourceRefused(f"{what}: the USB bus has no room for {mode}", _less(mode, has))
     return SourceBroken(what, _DIED)
@@ -57,6 +57,16 @@ def busy(error: OSError, search: Search) -> SourceBusy:
     """The source error for a device that another has claimed."""
     taken = bool(search.holders) or search.hidden
     return SourceBusy(reason(error), describe(search), taken=taken)
+
+
+def _how_to_be_allowed() -> str:
+    if os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
+        return "give the service the group: SupplementaryGroups=video in its unit"
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        return "run mjrelay as a user of group video"
+    return f"run: sudo usermod -aG video {user}  and log in again"
 
 
 def _less(mode: Mode | None, modes: Sequence[Mode]) -> str:

@@ -93,6 +93,11 @@ class Ladder:
             return Step(remedy, delay)
         return Step(remedy, self._backoff.most, self._why_no_reset(now))
 
+    def not_done(self, remedy: Remedy) -> None:
+        """Take note that the latest remedy could not be applied: it does not count."""
+        if remedy in RESETS and self._resets:
+            self._resets.pop()
+
     def _climbs(self, error: SourceError) -> bool:
         """Whether a stronger remedy may cure this."""
         if not self._offers_remedies:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -52,8 +53,9 @@ _RESET_TIMEOUT = 10.0
 # The kernel suspends a USB camera that nobody has had open for two seconds, and wakes it at the
 # next opening: the gentlest way to let it begin anew.
 _SUSPENDED_AFTER = 2.5
-# When a device has just appeared, udev needs a moment to hand it to group video.
-_RIGHTS_TIMEOUT = 3.0
+# When a device has just appeared, udev needs a moment to hand it to group video: seconds, on a
+# computer that is busy with starting.
+_RIGHTS_TIMEOUT = 6.0
 _LOOK_EVERY = 0.1
 # Who holds a camera is looked up anew this often: it means reading all of /proc.
 _SEARCH_EVERY = 10.0
@@ -82,7 +84,8 @@ class V4l2Source(Source):
         self.remedies = {Remedy.RELEASE: self._release}
         if config.usb_reset:
             self.remedies[Remedy.USB_RESET] = partial(self._reset, usb.reset)
-            self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, usb.reauthorize)
+            if os.geteuid() == 0:  # nobody else may
+                self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, usb.reauthorize)
         self._address = address
         self._max_frame = config.max_frame
         self._wanted = Wanted(config.size, config.fps, config.format)
@@ -149,8 +152,9 @@ class V4l2Source(Source):
         Raises:
             TimeoutError: It goes on there, and what is called next waits for its turn.
         """
+        known = copy_context()  # so that what is logged there names the camera
         async with asyncio.timeout(within):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, known.run, work)
 
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
@@ -176,6 +180,7 @@ class V4l2Source(Source):
             self._controls.apply(device)
             device.start()
         except OSError as error:
+            device.close()  # or we would find ourselves among those who hold it
             raise self._explained(error, node, mode, has) from error
         self._seen, self.holders = node.usb, ()
         self._facts["mode"] = str(mode)

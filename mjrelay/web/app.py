@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from mjrelay.camera import Camera
 from mjrelay.web import status
-from mjrelay.web.controls import change_controls, controls
+from mjrelay.web.control import change_controls, controls, reset, restart
 from mjrelay.web.streams import CLIENTS, Clients, snapshot, stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
@@ -72,6 +72,8 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
     router.add_get(f"{base}/cameras/{{name}}/health", _of_path(_camera_health))
     router.add_get(f"{base}/cameras/{{name}}/controls", _of_path(controls))
     router.add_patch(f"{base}/cameras/{{name}}/controls", _of_path(change_controls))
+    router.add_post(f"{base}/cameras/{{name}}/restart", _of_path(restart))
+    router.add_post(f"{base}/cameras/{{name}}/reset", _of_path(reset))
     router.add_get(f"{base}/status", _status)
     router.add_get(f"{base}/state", _of_default(_state))
     router.add_get(f"{base}/healthz", _healthz)
@@ -219,7 +221,8 @@ async def _explain_errors(request: web.Request, handler: _Handler) -> web.Stream
         if text == _NO_ROUTE:
             text = f"there is nothing at {request.path}; / shows the addresses there are"
         if isinstance(error, web.HTTPMethodNotAllowed):
-            text = f"{request.method} is not possible at {request.path}; use GET"
+            methods = " or ".join(sorted(error.allowed_methods - {hdrs.METH_HEAD}))
+            text = f"{request.method} is not possible at {request.path}; use {methods}"
         headers = {"Cache-Control": "no-store"}
         for kept in ("Allow", "Retry-After"):
             if kept in error.headers:

@@ -1,4 +1,4 @@
-"""A camera's controls over HTTP: who may read them, and who may set them."""
+"""What changes a camera, over HTTP: restart, reset, its controls. And who may."""
 
 import functools
 import json
@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from mjrelay.camera import Camera
 from mjrelay.errors import SourceError
+from mjrelay.recovery.ladder import Remedy
 
 _EXPECTED = 'expected JSON with whole numbers by name, such as {"brightness": 128}'
 _LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")
@@ -46,6 +47,24 @@ async def change_controls(request: web.Request, camera: Camera) -> web.Response:
     return await controls(request, camera)
 
 
+async def restart(request: web.Request, camera: Camera) -> web.Response:
+    """Close the source and open it again."""
+    _only_from_here(request)
+    camera.restart()
+    return web.Response(status=202, text=f"{camera.name} is being opened again\n")
+
+
+async def reset(request: web.Request, camera: Camera) -> web.Response:
+    """Reset the USB device behind the source, and open it again."""
+    _only_from_here(request)
+    if Remedy.USB_RESET not in camera.source.remedies:
+        raise web.HTTPConflict(
+            text=f"{camera.name} cannot be reset: it is no USB camera, or usb_reset = false"
+        )
+    camera.restart(Remedy.USB_RESET)
+    return web.Response(status=202, text=f"{camera.name} is being reset\n")
+
+
 def _not_open(camera: Camera) -> web.HTTPServiceUnavailable:
     return web.HTTPServiceUnavailable(
         text=f"{camera.name} is {camera.state}: its controls are there while it streams",
@@ -66,7 +85,7 @@ def _only_from_here(request: web.Request) -> None:
     foreign = urlsplit(request.headers.get(hdrs.ORIGIN, "")).hostname not in _LOCAL_HOSTS
     if not local or passed_on or foreign:
         raise web.HTTPForbidden(
-            text="settings can only be changed from the computer that mjrelay runs on, as with curl"
+            text="cameras can only be changed from the computer that mjrelay runs on, as with curl"
         )
 
 
