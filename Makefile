@@ -7,7 +7,7 @@ LISTEN ?= 127.0.0.1:8080
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e soak lint format types dist setup clean
+.PHONY: help run test e2e test-vm soak lint format types dist setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: $(READY)  ## run the tests (3 minutes at most)
 e2e: $(READY)  ## run the tests with ffmpeg, curl and Chromium
 	$(BIN)/python -m pytest -q -m e2e tests/e2e
 
+test-vm: $(READY)  ## run the tests with real USB cameras, in a virtual machine
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/build.sh
+	tests/vm/vmrun.py
+
 soak: $(READY)  ## five minutes with 50 clients and a camera that misbehaves
 	$(BIN)/python -m tests.soak --seconds 300 --clients 50
 
@@ -49,4 +53,4 @@ dist: $(READY)  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove everything made here
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist tests/vm/build tests/vm/out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ from typing import Literal
 import structlog
 
 from mjrelay.config import CameraConfig
+from mjrelay.devices.holders import Holder
 from mjrelay.devices.udev import Hotplug
 from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
 from mjrelay.fanout import OFFLINE_AFTER, Fanout, Sink
@@ -38,6 +39,7 @@ class Camera:
         state: What it is doing; docs/reference/http.md explains each state.
         reason: What happened, while something is wrong.
         hint: What a person can do about it.
+        holders: Which processes have the device, while that keeps us from it.
         since: Unix time of the latest change of state.
         ring: The newest frames.
         fanout: What viewers are shown.
@@ -56,6 +58,7 @@ class Camera:
         self.state: State = "idle" if config.mode == "demand" else "starting"
         self.reason: str | None = None
         self.hint: str | None = None
+        self.holders: tuple[Holder, ...] = ()
         self.since = time.time()
         self.published = 0
         self.opens = 0
@@ -204,6 +207,7 @@ class Camera:
             if not isinstance(error, SourceUnreachable):
                 # It was there: what came and went meanwhile was its own doing, as at a reset.
                 self._wake.clear()
+            self.holders = self.source.holders
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
             self._enter(state, error.reason, step.note or error.hint, kind=error.kind)
         except Exception:
@@ -354,6 +358,7 @@ class Camera:
         else:
             log.info(event, source=self.source.label)
         if not kind:
+            self.holders = ()
             self._down_since = None
             self._told.clear()
 

@@ -53,7 +53,7 @@ def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
         "stalls": camera.failures["stalled"],
         "usb_resets": camera.resets,
         "retry_in": _rounded(camera.retry_in),
-        "holders": [holder.as_values() for holder in camera.source.holders],
+        "holders": [holder.as_values() for holder in camera.holders],
         "clients": [_client_status(client) for client in clients],
     }
 

@@ -1,0 +1,1 @@
+"""A USB webcam in user space, which the real uvcvideo drives."""

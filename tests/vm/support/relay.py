@@ -1,0 +1,219 @@
+"""The relay as its users run it: under systemd, by the unit and the udev rules we ship."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import tomli_w
+
+from .machine import PROJECT, SLACK, eventually, must, run
+from .viewer import StreamViewer
+
+UNIT = "mjrelay.service"
+PORT = 8080
+
+_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
+_UNITS = Path("/run/systemd/system")
+_RULES = Path("/run/udev/rules.d")
+
+# The installed program is this checkout, and it is restarted sooner, as that happens often here.
+_DROP_IN = f"""\
+[Service]
+ExecStart=
+ExecStart=/usr/bin/python3 -B -m mjrelay run --config {_CONFIG}
+Environment=PYTHONPATH={PROJECT}
+RestartSec=100ms
+"""
+
+# Short, so that a fault is noticed at once; the defaults are for cameras that are slow.
+QUICK: Mapping[str, Any] = {
+    "stall_timeout": 1.5,
+    "first_frame_timeout": 3.0,
+    "redial_delay": 0.2,
+    "retry_max": 2.0,
+}
+
+Options = Mapping[str, Any]
+Viewers = tuple[StreamViewer, StreamViewer]
+
+
+def install() -> None:
+    """Put the unit and the rules where systemd and udev find them."""
+    drop_ins = _UNITS / f"{UNIT}.d"
+    for folder in (drop_ins, _RULES, _CONFIG.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / "systemd" / UNIT, _UNITS / UNIT)
+    (drop_ins / "checkout.conf").write_text(_DROP_IN, encoding="utf-8")
+    for rules in (PROJECT / "systemd").glob("*.rules"):
+        shutil.copy(rules, _RULES / rules.name)
+    # The service may not write there, and to compile at each start takes seconds when emulated.
+    must(sys.executable, "-m", "compileall", "-q", PROJECT / "mjrelay")
+    must("systemctl", "daemon-reload")
+    must("udevadm", "control", "--reload")
+
+
+class RelayService:
+    """The service, running with some cameras.
+
+    Args:
+        cameras: What each `[camera.NAME]` says beyond the short timeouts.
+    """
+
+    def __init__(self, cameras: Mapping[str, Options]) -> None:
+        self._cameras = cameras
+        self._first = next(iter(cameras))
+
+    def __enter__(self) -> Self:
+        """Write the configuration, and start."""
+        self._cursor = _journal_cursor()
+        self.configure(self._cameras)
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        run("systemctl", "stop", UNIT)
+        run("systemctl", "reset-failed", UNIT)
+
+    def configure(self, cameras: Mapping[str, Options]) -> None:
+        """Write another configuration, for the next start."""
+        tables = {name: {**QUICK, **options} for name, options in cameras.items()}
+        config = {"server": {"listen": [f"127.0.0.1:{PORT}"]}, "camera": tables}
+        _CONFIG.write_text(tomli_w.dumps(config), encoding="utf-8")
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        must("systemctl", "start", UNIT)
+        self.await_answer()
+
+    def restart(self) -> None:
+        """Stop and start it."""
+        must("systemctl", "restart", UNIT)
+        self.await_answer()
+
+    def kill(self) -> float:
+        """Kill it as the kernel would, wait for the next one, and say when it was killed."""
+        victim = self.pid
+        os.kill(victim, signal.SIGKILL)
+        killed = time.time()
+        eventually(lambda: self.pid not in (0, victim), "systemd starts it again")
+        self.await_answer()
+        return killed
+
+    def await_answer(self) -> None:
+        """Wait until it answers requests."""
+        eventually(self._answers, "the relay answers", 10 * SLACK)
+
+    @property
+    def pid(self) -> int:
+        """Its main process; 0 while there is none."""
+        return int(must("systemctl", "show", "-P", "MainPID", UNIT))
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged since it was started first; a line that is no JSON is an `event`."""
+        text = must(
+            "journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "--after-cursor", self._cursor
+        )
+        return [_parsed(line) for line in text.splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it has logged under a name."""
+        return [entry for entry in self.log if entry["event"] == name]
+
+    @property
+    def remedies(self) -> list[str]:
+        """The rungs of the ladder it has taken, in order."""
+        return [entry["remedy"] for entry in self.events("camera.remedy")]
+
+    def camera(self, name: str | None = None) -> dict[str, Any]:
+        """What its status says about a camera; the first one unless named."""
+        status, camera = self.request("GET", f"/cameras/{name or self._first}/status")
+        assert status == http.HTTPStatus.OK, camera
+        assert isinstance(camera, dict)
+        return camera
+
+    def request(self, method: str, path: str, body: Options | None = None) -> tuple[int, Any]:
+        """The status and the JSON of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10 * SLACK)
+        with contextlib.closing(connection):
+            headers = {"Accept": "application/json", "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
+
+    def until(
+        self, holds: Callable[[dict[str, Any]], bool], what: str, within: float = 15.0
+    ) -> dict[str, Any]:
+        """Wait until the status of the first camera says something, and return it."""
+        seen: dict[str, Any] = {}
+
+        def held() -> bool:
+            seen.update(self.camera())
+            return holds(seen)
+
+        try:
+            eventually(held, what, within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the status says {seen}") from error
+        return seen
+
+    def until_state(self, state: str, within: float = 15.0) -> dict[str, Any]:
+        """Wait until the first camera is in a state, and return its status."""
+        return self.until(lambda camera: camera["state"] == state, f"state {state}", within)
+
+    def until_tried(self, times: int, camera: str | None = None, within: float = 60.0) -> None:
+        """Wait until it has opened a camera in vain so many times more."""
+        enough: int = self.camera(camera)["failures"] + times
+
+        def tried() -> bool:
+            failures: int = self.camera(camera)["failures"]
+            return failures >= enough
+
+        eventually(tried, f"{times} failures more", within)
+
+    @contextlib.contextmanager
+    def watched(self, camera: str | None = None, *, reconnects: bool = False) -> Iterator[Viewers]:
+        """Two viewers of a camera, who must not be disturbed."""
+        name = camera or self._first
+        with (
+            StreamViewer(PORT, name, reconnects=reconnects) as one,
+            StreamViewer(PORT, name, reconnects=reconnects) as other,
+        ):
+            yield one, other
+
+    def _answers(self) -> bool:
+        try:
+            status, _ = self.request("GET", "/healthz")
+        except (OSError, http.client.HTTPException):
+            return False
+        return status == http.HTTPStatus.OK
+
+
+def _journal_cursor() -> str:
+    shown = must("journalctl", "-n", "1", "-o", "json", "--no-pager")
+    cursor: str = json.loads(shown)["__CURSOR"]
+    return cursor
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {"event": line}
+    return entry if isinstance(entry, dict) else {"event": line}

@@ -1,0 +1,89 @@
+"""Other processes that hold a camera, and so keep it from the relay."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .machine import PROJECT, eventually, holds_of, must, run
+
+# Claims the camera as drivers mean it (VIDIOC_REQBUFS), tells its pid and waits; "forked" claims it
+# in a parent that ends, and waits in a child which only has inherited the descriptor.
+_CLAIM = """\
+import fcntl, os, struct, sys, time
+device = os.open(sys.argv[1], os.O_RDWR)
+if sys.argv[2] != "open":
+    fcntl.ioctl(device, 0xC0145608, bytearray(struct.pack("5I", 4, 1, 1, 0, 0)))
+if sys.argv[2] == "forked" and os.fork():
+    os._exit(0)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def streaming(node: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that streams from a camera."""
+    command = ["v4l2-ctl", "-d", str(node), "--stream-mmap", "--stream-to=/dev/null"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            # It maps the buffers once it has claimed the camera.
+            eventually(lambda: holds_of(process.pid, "/dev/video")[1] > 0, "v4l2-ctl streams")
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def streaming_service(node: Path, name: str = "old-cam.service") -> Iterator[str]:
+    """A systemd service that streams from a camera."""
+    must(
+        "systemd-run", f"--unit={name}", "--collect",
+        "v4l2-ctl", "-d", node, "--stream-mmap", "--stream-to=/dev/null",
+    )  # fmt: skip
+
+    def streams() -> bool:
+        pid = int(must("systemctl", "show", "-P", "MainPID", name))
+        return pid > 0 and holds_of(pid, "/dev/video")[1] > 0
+
+    eventually(streams, f"{name} streams")
+    try:
+        yield name
+    finally:
+        stop(name)
+
+
+def stop(unit: str) -> None:
+    """Stop a service; one that has ended is fine."""
+    run("systemctl", "stop", unit)
+
+
+@contextlib.contextmanager
+def opened(node: Path) -> Iterator[int]:
+    """A process that has a node open, and does nothing with it."""
+    with _claiming(node, "open") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def inherited(node: Path) -> Iterator[int]:
+    """The child of a process that claimed a camera and ended."""
+    with _claiming(node, "forked") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def _claiming(node: Path, how: str) -> Iterator[int]:
+    command = [sys.executable, "-c", _CLAIM, str(node), how]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=PROJECT, start_new_session=True
+    ) as process:
+        assert process.stdout
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
