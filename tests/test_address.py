@@ -11,6 +11,7 @@ from mjrelay.address import (
     CommandAddress,
     HttpAddress,
     TestcardAddress,
+    V4l2Address,
     parse_address,
     redact,
 )
@@ -88,10 +89,19 @@ def test_credentials_in_a_url_are_decoded(userinfo: str, username: str, password
         "exec:",
         "exec:  ",
         "exec:echo 'unclosed",
+        "video0",
+        "dev/video0",
+        "usb:",
+        "usb:046d",
+        "usb:46d:825",
+        "usb:046d:08255",
+        "usb:046g:0825",
+        "usb:046d:0825:",
+        " usb:046d:0825",
     ],
 )
 def test_what_is_no_source_is_refused_with_what_was_expected(text: str) -> None:
-    with pytest.raises(ValueError, match=r"http://|test ?card|command|URL"):
+    with pytest.raises(ValueError, match=r"http://|test ?card|command|URL|usb:"):
         parse_address(text)
 
 
@@ -115,6 +125,24 @@ def test_a_command_is_quoted_as_for_a_shell() -> None:
 def test_the_name_of_a_scheme_may_be_in_capitals() -> None:
     assert parse_address("EXEC:ffmpeg") == CommandAddress(("ffmpeg",))
     assert parse_address("TESTCARD:") == TestcardAddress()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("/dev/video0", V4l2Address(path="/dev/video0")),
+        (
+            "/dev/v4l/by-id/usb-046d_C270_A-video-index0",
+            V4l2Address(path="/dev/v4l/by-id/usb-046d_C270_A-video-index0"),
+        ),
+        ("usb:046d:0825", V4l2Address(vendor="046d", product="0825")),
+        ("USB:046D:08AF", V4l2Address(vendor="046d", product="08af")),
+        ("usb:046d:0825:A1b", V4l2Address(vendor="046d", product="0825", serial="A1b")),
+        ("usb:046d:0825:A B:C", V4l2Address(vendor="046d", product="0825", serial="A B:C")),
+    ],
+)
+def test_a_camera_here_has_a_path_or_usb_ids(text: str, address: V4l2Address) -> None:
+    assert parse_address(text) == address
 
 
 @given(st.text(max_size=60) | st.text("htps:/@[]?#%&=x1.", max_size=40).map("http://".__add__))
@@ -152,6 +180,9 @@ def test_the_host_header_has_the_port_only_when_it_is_unusual(text: str, authori
         "testcard:?size=640x480&fps=15",
         "testcard:?size=32x32&fps=0.5",
         "exec:ffmpeg -i 'a b' -",
+        "/dev/video0",
+        "usb:046d:0825",
+        "usb:046d:0825:A B",
     ],
 )
 def test_a_label_without_secrets_is_the_address_again(text: str) -> None:
@@ -165,6 +196,7 @@ def test_a_label_without_secrets_is_the_address_again(text: str) -> None:
         ("http://printer/a", "http://PRINTER/a#b"),
         ("http://a:b@printer/", "http://c:d@printer/"),
         ("exec:echo a", "exec:  echo   'a'"),
+        ("usb:046D:0825", "USB:046d:0825"),
     ],
 )
 def test_two_ways_to_write_one_camera_are_identical(one: str, other: str) -> None:
@@ -179,6 +211,8 @@ def test_two_ways_to_write_one_camera_are_identical(one: str, other: str) -> Non
         ("http://printer/", "https://printer/"),
         ("http://printer/?pwd=a", "http://printer/?pwd=b"),
         ("exec:echo a b", "exec:echo 'a b'"),
+        ("/dev/video0", "/dev/video1"),
+        ("usb:046d:0825:a", "usb:046d:0825:A"),
     ],
 )
 def test_two_cameras_are_not_identical(one: str, other: str) -> None:

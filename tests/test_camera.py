@@ -2,13 +2,26 @@
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
 
-from mjrelay.errors import SourceError, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.camera import Camera
+from mjrelay.devices.udev import Hotplug
+from mjrelay.errors import (
+    RemedyFailed,
+    SourceBroken,
+    SourceBusy,
+    SourceError,
+    SourceLost,
+    SourceRefused,
+    SourceUnreachable,
+)
 from mjrelay.fanout import OFFLINE_AFTER
 from mjrelay.recovery import ladder
+from mjrelay.recovery.ladder import Remedy
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
@@ -280,3 +293,245 @@ async def test_silence_after_a_few_frames_does_not_count_as_health() -> None:
     async with running(camera):
         await until(lambda: seen)
     assert seen[0] < 0.1
+
+
+# Remedies
+
+
+class MendableSource(ScriptedSource):
+    """A source of which everything can be done, each noted between the openings.
+
+    Attributes:
+        story: "open" and the remedies, in order.
+        ailing: What a remedy raises instead.
+        ours: Paths of nodes it takes for its own.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        super().__init__(*scripts)
+        self.story: list[str] = []
+        self.ailing: dict[Remedy, RemedyFailed] = {}
+        self.ours = {"/dev/video0"}
+        self.remedies = {
+            remedy: self._remedy(remedy)
+            for remedy in (Remedy.RELEASE, Remedy.USB_RESET, Remedy.REAUTHORIZE)
+        }
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.story.append("open")
+        async with super().open() as images:
+            yield images
+
+    def hotplug(self, event: Hotplug) -> bool:
+        return event.path in self.ours
+
+    def _remedy(self, remedy: Remedy) -> Callable[[], Awaitable[None]]:
+        async def apply() -> None:
+            assert self.open_now == 0
+            self.story.append(remedy.value)
+            if remedy in self.ailing:
+                raise self.ailing[remedy]
+
+        return apply
+
+
+BROKEN = SourceBroken("VIDIOC_STREAMON: Input/output error", "it may have crashed")
+QUICK = {"redial_delay": 0.01, "retry_max": 0.02}
+CLIMB = ["open", "open", "release", "open", "usb_reset", "open", "reauthorize", "open"]
+
+
+async def test_each_remedy_is_applied_before_the_next_opening() -> None:
+    source = MendableSource([BROKEN])
+    camera = scripted(source, **QUICK, usb_resets_per_hour=2)
+    async with running(camera):
+        await until(lambda: source.story[:8] == CLIMB)
+    assert camera.remedied == {Remedy.RELEASE: 1, Remedy.USB_RESET: 1, Remedy.REAUTHORIZE: 1}
+    assert camera.resets == 2
+
+
+async def test_a_stall_is_cured_by_the_first_remedy_that_helps() -> None:
+    silent: list[Step] = [SILENCE]
+    source = MendableSource(silent, silent, [*steps(1), SILENCE])
+    camera = scripted(source, **QUICK, first_frame_timeout=0.05, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        assert camera.reason is None
+    assert source.story == ["open", "open", "usb_reset", "open"]
+
+
+async def test_a_camera_that_another_has_is_never_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 0.01)
+    busy = SourceBusy("Device or resource busy", "held by ffmpeg (pid 812): sudo kill 812")
+    source = MendableSource([busy])
+    camera = scripted(source, **QUICK)
+    async with running(camera):
+        await until(lambda: camera.failures["busy"] == 10)
+        assert (camera.state, camera.hint) == ("recovering", busy.hint)
+    assert set(source.story) == {"open"}
+
+
+async def test_a_camera_that_another_has_is_reset_by_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 0.01)
+    source = MendableSource([SourceBusy("Device or resource busy")])
+    camera = scripted(source, **QUICK, usb_reset="force")
+    async with running(camera):
+        await until(lambda: source.story[:8] == CLIMB)
+
+
+async def test_a_camera_that_comes_back_by_itself_needs_no_remedy() -> None:
+    source = MendableSource([BROKEN], [BROKEN], [*steps(1), SILENCE])
+    camera = scripted(source, redial_delay=0.01, retry_max=60, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.failures["broken"] == 2 and camera.retry_in is not None)
+        camera.hotplug(Hotplug("add", "/dev/video7"))
+        await asyncio.sleep(0.05)
+        assert camera.failures["broken"] == 2, "not ours"
+        camera.hotplug(Hotplug("add", "/dev/video0"))
+        await until(lambda: camera.state == "streaming")
+    assert source.story == ["open"] * 3
+    assert not camera.remedied
+
+
+async def test_a_remedy_that_cannot_be_applied_says_what_is_missing() -> None:
+    source = MendableSource([BROKEN], [BROKEN], [BROKEN], [SILENCE])
+    source.ailing[Remedy.USB_RESET] = RemedyFailed("it could not be reset", "copy the udev rule")
+    camera = scripted(source, **QUICK, first_frame_timeout=30)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: camera.hint == "copy the udev rule")
+            await until(lambda: source.open_now)
+            assert (camera.state, camera.reason) == ("recovering", "it could not be reset")
+    assert camera.resets == 0, "none was made"
+    told = [entry for entry in logs if entry["event"] == "camera.recovering"]
+    assert told[-1]["hint"] == "copy the udev rule"
+    assert told[-1]["log_level"] == "warning"
+
+
+async def test_a_remedy_that_cannot_be_applied_is_logged_once() -> None:
+    source = MendableSource([BROKEN])
+    source.ailing = {
+        remedy: RemedyFailed(f"no {remedy.value}", "do this") for remedy in source.remedies
+    }
+    camera = scripted(source, **QUICK)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: source.story.count("usb_reset") > 2)
+    warned = [
+        entry["reason"]
+        for entry in logs
+        if entry["event"] == "camera.recovering" and entry["log_level"] == "warning"
+    ]
+    assert warned == [BROKEN.reason, "no release", "no usb_reset", "no reauthorize"]
+
+
+async def test_resets_that_were_not_made_do_not_count() -> None:
+    source = MendableSource([BROKEN])
+    source.ailing[Remedy.USB_RESET] = source.ailing[Remedy.REAUTHORIZE] = RemedyFailed("no rights")
+    camera = scripted(source, **QUICK, usb_resets_per_hour=2)
+    async with running(camera):
+        await until(lambda: source.story.count("usb_reset") > 3)
+    assert camera.resets == 0
+
+
+async def test_resets_are_made_as_often_as_allowed_and_then_the_reason_is_said() -> None:
+    source = MendableSource([BROKEN])
+    camera = scripted(source, **QUICK, usb_resets_per_hour=3)
+    async with running(camera):
+        await until(lambda: "the limit" in (camera.hint or ""))
+        await until(lambda: camera.failures["broken"] > 15)
+        assert camera.reason == BROKEN.reason
+        assert camera.hint
+        assert camera.hint.startswith("it was reset 3 times within an hour")
+    assert camera.resets == 3
+
+
+async def test_a_source_without_remedies_is_only_opened_again() -> None:
+    source = ScriptedSource([BROKEN])
+    camera = scripted(source, **QUICK)
+    async with running(camera):
+        await until(lambda: source.opened > 8)
+    assert not camera.remedied
+
+
+class NoisySource(MendableSource):
+    """Its own opening makes its node come and go, as a reset does; then it fails."""
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__([error])
+        self.camera: Camera | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        assert self.camera
+        if self.opened < 3:
+            self.camera.hotplug(Hotplug("remove", "/dev/video0"))
+            self.camera.hotplug(Hotplug("add", "/dev/video0"))
+        async with super().open() as images:
+            yield images
+
+
+async def test_what_came_and_went_during_an_attempt_does_not_skip_the_wait() -> None:
+    source = NoisySource(BROKEN)
+    camera = source.camera = scripted(source, redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.retry_in is not None)
+        await asyncio.sleep(0.05)
+        assert camera.failures["broken"] == 1
+
+
+async def test_what_came_while_a_missing_camera_was_looked_for_does() -> None:
+    source = NoisySource(SourceUnreachable("it is not there"))
+    camera = source.camera = scripted(source)
+    async with running(camera):
+        await until(lambda: camera.failures["unreachable"] == 4, within=0.9)
+
+
+# Asked for
+
+
+async def test_a_restart_closes_and_opens_without_a_failure() -> None:
+    source = MendableSource([*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        camera.restart()
+        await until(lambda: camera.published == 2)
+        assert source.open_now == 1
+    assert source.story == ["open", "open"]
+    assert not camera.failures
+
+
+async def test_a_reset_that_was_asked_for_comes_between() -> None:
+    source = MendableSource([*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        camera.restart(Remedy.USB_RESET)
+        await until(lambda: camera.published == 2)
+    assert source.story == ["open", "usb_reset", "open"]
+    assert camera.resets == 1
+
+
+async def test_a_reset_that_was_asked_for_is_made_once() -> None:
+    source = MendableSource(
+        [*steps(1), SILENCE], [*steps(2), SourceLost("gone")], [*steps(3), SILENCE]
+    )
+    camera = scripted(source, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        camera.restart(Remedy.USB_RESET)
+        await until(lambda: camera.published == 3)
+    assert source.story == ["open", "usb_reset", "open", "open"]
+
+
+async def test_a_restart_cuts_the_wait_short() -> None:
+    source = MendableSource([BROKEN], [*steps(1), SILENCE])
+    camera = scripted(source, redial_delay=60, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.retry_in is not None)
+        camera.restart(Remedy.USB_RESET)
+        await until(lambda: camera.state == "streaming")
+    assert source.story == ["open", "usb_reset", "open"]

@@ -1,13 +1,20 @@
 """The commands say what is wrong in sentences, and end with the right status."""
 
+import errno
+import json
 from pathlib import Path
 
 import pytest
 
 from mjrelay import __version__, cli
-from mjrelay.address import ListenAddress, TestcardAddress
+from mjrelay.address import ListenAddress, TestcardAddress, V4l2Address
 from mjrelay.config import Config
-from mjrelay.errors import ConfigError, ListenError
+from mjrelay.devices.holders import Holder, Search
+from mjrelay.devices.inventory import CaptureDevice
+from mjrelay.devices.modes import Mode
+from mjrelay.devices.nodes import UsbDevice, VideoNode
+from mjrelay.errors import ConfigError, ListenError, RemedyFailed, SourceUnreachable
+from tests.support.device import WEBCAM, FakeDevice, failure, node_at
 
 SOURCES = "http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND"
 CARD = '[camera.front]\nsource = "testcard:"\n'
@@ -54,14 +61,24 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"mjrelay {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["probe"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["probe"], ["devices"], ["reset"]])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status(*command, "--help") == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: mjrelay", *command]))
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serve"], ["run", "--colour"], ["probe"], ["probe", "testcard:", "b"]]
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["run", "--colour"],
+        ["probe"],
+        ["probe", "testcard:", "b"],
+        ["devices", "x"],
+        ["reset"],
+        ["reset", "/dev/video0", "/dev/video1"],
+    ],
 )
 def test_a_command_line_that_is_none_is_a_usage_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -253,3 +270,238 @@ def test_probe_refuses_a_time_that_is_none(
 ) -> None:
     assert status("probe", "testcard:", "--seconds", seconds) == 2
     assert "--seconds" in capsys.readouterr().err
+
+
+# devices
+
+FFMPEG = Holder(812, "/usr/bin/ffmpeg -i x", None)
+NOBODY = Search((), hidden=False)
+
+
+def device(search: Search = NOBODY, path: str = "/dev/video0") -> CaptureDevice:
+    return CaptureDevice(
+        source=f"usb:046d:0825:{path[-1]}",
+        path=path,
+        model="Webcam C270",
+        bus="usb 1-1",
+        modes=(Mode("MJPG", 640, 480, (30.0,)),),
+        search=search,
+    )
+
+
+def plugged_in(monkeypatch: pytest.MonkeyPatch, *devices: CaptureDevice) -> None:
+    monkeypatch.setattr("mjrelay.devices.inventory.capture_devices", lambda: [*devices])
+
+
+def test_devices_begin_with_what_to_paste(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugged_in(monkeypatch, device(), device(Search((FFMPEG,), hidden=False), "/dev/video2"))
+    assert status("devices") == 0
+    printed = capsys.readouterr()
+    first, second, rest = printed.out.split("\n\n")
+    assert first.splitlines()[0] == "usb:046d:0825:0"
+    assert second.splitlines()[0] == "usb:046d:0825:2"
+    assert second.endswith("held by  ffmpeg (pid 812): sudo kill 812")
+    assert (rest, printed.err) == ("", "")
+
+
+def test_devices_say_that_root_would_see_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugged_in(monkeypatch, device(), device(Search((), hidden=True)))
+    assert status("devices") == 0
+    assert "sudo mjrelay devices" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_without_devices_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugged_in(monkeypatch)
+    assert status("devices") == 0
+    assert capsys.readouterr().out.startswith("There is no camera here: plug one in")
+
+
+def test_devices_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugged_in(monkeypatch, device(Search((FFMPEG,), hidden=True)))
+    assert status("devices", "--json") == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["source"] == "usb:046d:0825:0"
+    assert found["modes"] == [{"format": "MJPG", "width": 640, "height": 480, "rates": [30.0]}]
+    assert found["holders"] == [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": None}]
+    assert found["holders_hidden"] is True
+
+
+def test_without_devices_programs_get_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugged_in(monkeypatch)
+    assert status("devices", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+# reset
+
+
+class Port:
+    """A USB port with a camera, that can be reset.
+
+    Attributes:
+        nodes: Where its node is, at each look; the last one for good.
+        claimed: Whether somebody streams from it.
+        ails: What a reset raises.
+        resets: The devices that were reset.
+        looks: What was looked for.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.nodes: list[VideoNode | SourceUnreachable] = [node_at("/dev/video0")]
+        self.claimed = False
+        self.ails: RemedyFailed | None = None
+        self.resets: list[UsbDevice] = []
+        self.looks: list[tuple[V4l2Address, UsbDevice | None]] = []
+        search = Search((FFMPEG,), hidden=False)
+        monkeypatch.setattr("mjrelay.devices.finding.find_node", self.find_node)
+        monkeypatch.setattr("mjrelay.devices.inventory.is_claimed", lambda _path: self.claimed)
+        monkeypatch.setattr("mjrelay.devices.holders.find_holders", lambda _number: search)
+        monkeypatch.setattr("mjrelay.devices.usb.reset", self.reset)
+
+    def find_node(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
+        self.looks.append((address, seen))
+        found = self.nodes.pop(0) if len(self.nodes) > 1 else self.nodes[0]
+        if isinstance(found, SourceUnreachable):
+            raise found
+        return found
+
+    def reset(self, usb: UsbDevice) -> None:
+        if self.ails:
+            raise self.ails
+        self.resets.append(usb)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Port:
+    return Port(monkeypatch)
+
+
+def test_a_reset_says_where_the_camera_is_then(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.nodes.append(node_at("/dev/video1"))
+    assert status("reset", "/dev/video0") == 0
+    assert capsys.readouterr().out == "Webcam C270 was reset and is at /dev/video1\n"
+    assert port.resets == [WEBCAM]
+    assert port.looks[-1] == (V4l2Address("/dev/video0"), WEBCAM)
+
+
+def test_a_reset_takes_usb_ids(port: Port) -> None:
+    assert status("reset", "usb:046D:0825:A B") == 0
+    assert port.looks[0] == (V4l2Address(vendor="046d", product="0825", serial="A B"), None)
+
+
+def test_a_camera_in_use_is_not_reset_and_who_uses_it_is_said(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.claimed = True
+    assert status("reset", "/dev/video0") == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "/dev/video0 is in use, held by ffmpeg (pid 812): sudo kill 812",
+        "or reset it anyway: --force",
+    ]
+    assert printed.out == ""
+    assert port.resets == []
+
+
+def test_a_camera_in_use_is_reset_by_force(port: Port) -> None:
+    port.claimed = True
+    assert status("reset", "--force", "/dev/video0") == 0
+    assert port.resets == [WEBCAM]
+
+
+def test_what_is_no_usb_device_is_not_reset(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
+    port.nodes = [node_at("/dev/video0", usb=None)]
+    assert status("reset", "/dev/video0") == 1
+    assert capsys.readouterr().err == "/dev/video0 is no USB device: it cannot be reset\n"
+
+
+@pytest.mark.parametrize("hint", ["plug it in", None])
+def test_a_camera_that_is_not_there_is_not_reset(
+    port: Port, hint: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.nodes = [SourceUnreachable("/dev/video0 is not there", hint)]
+    assert status("reset", "/dev/video0") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "/dev/video0 is not there",
+        *([hint] if hint else []),
+    ]
+
+
+def test_a_reset_that_fails_says_what_is_missing(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.ails = RemedyFailed("Webcam C270 could not be reset: Permission denied", "copy the rule")
+    assert status("reset", "/dev/video0") == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "Webcam C270 could not be reset: Permission denied",
+        "copy the rule",
+    ]
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("text", ["video0", "usb:46d:825", "testcard:", "http://printer/"])
+def test_reset_refuses_what_is_no_device(
+    port: Port, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("reset", text) == 2
+    assert capsys.readouterr().err == (
+        "expected /dev/videoN or usb:VVVV:PPPP or usb:VVVV:PPPP:SERIAL, as `mjrelay devices` "
+        f"shows, got {text}\n"
+    )
+    assert port.looks == []
+
+
+# probe, of a camera here
+
+
+@pytest.fixture
+def webcam(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
+    """A webcam at /dev/null, which is always there."""
+    webcam = FakeDevice()
+    search = Search((FFMPEG,), hidden=False)
+    for name, value in {
+        "Capture": webcam.capture,
+        "find_node": lambda _address, seen=None: node_at("/dev/null", usb=seen),
+        "siblings": lambda _node: [],
+        "stable_name": lambda _node: "usb:046d:0825:A",
+        "find_holders": lambda _number: search,
+    }.items():
+        monkeypatch.setattr(f"mjrelay.sources.v4l2.{name}", value)
+    return webcam
+
+
+def test_probe_names_who_holds_a_camera(
+    webcam: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webcam.fails["configure"] = failure(errno.EBUSY, "VIDIOC_S_FMT")
+    assert status("probe", "/dev/video0") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "stable name  usb:046d:0825:A" in lines
+    assert "modes        MJPG 64x48 at 30 fps" in lines
+    assert "held by      /usr/bin/ffmpeg -i x (pid 812)" in lines
+    assert "failed       VIDIOC_S_FMT: Device or resource busy" in lines
+    assert "try          held by ffmpeg (pid 812): sudo kill 812" in lines
+
+
+def test_probe_for_programs_names_who_holds_a_camera(
+    webcam: FakeDevice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webcam.fails["configure"] = failure(errno.EBUSY, "VIDIOC_S_FMT")
+    assert status("probe", "--json", "/dev/video0") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["reachable"] is True
+    assert report["holders"] == [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": None}]
+    assert report["facts"]["modes"] == ["MJPG 64x48 at 30 fps"]

@@ -143,6 +143,32 @@ def test_with_listen_changes_where_to_listen_and_nothing_else(path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        ('size = "auto"', "size", None),
+        ('size = "1280x720"', "size", (1280, 720)),
+        ('format = "auto"', "format", ""),
+        ('format = "YUYV"', "format", "YUYV"),
+        ("usb_reset = true", "usb_reset", True),
+        ("usb_reset = false", "usb_reset", False),
+        ('usb_reset = "force"', "usb_reset", "force"),
+        ("usb_resets_per_hour = 0", "usb_resets_per_hour", 0.0),
+        ("controls = {}", "controls", {}),
+        ("controls = { gain = 1, pan = -5 }", "controls", {"gain": 1, "pan": -5}),
+        ("controls = { auto_focus = false }", "controls", {"auto_focus": 0}),
+    ],
+)
+def test_how_a_camera_here_is_used(path: Path, option: str, name: str, value: object) -> None:
+    assert getattr(camera(path, option), name) == value
+
+
+def test_what_suits_is_used_where_nothing_is_said(path: Path) -> None:
+    found = camera(path, "")
+    assert (found.size, found.fps, found.format) == (None, 0.0, "")
+    assert (found.usb_reset, found.usb_resets_per_hour, found.controls) == (True, 6.0, {})
+
+
 # Secrets
 
 
@@ -229,6 +255,23 @@ placeholder = "yes"
         ("username = 2026-11-22", "expected a text in quotes, got 2026-11-22"),
         ("http_version = 1.1", 'expected "1.0" or "1.1", got 1.1'),
         ('mode = ["demand"]', 'expected "always" or "demand", got'),
+        ("size = 640", "got 640"),
+        ('size = "640"', 'expected "auto" or a size such as "1280x720", got "640"'),
+        ('size = "640x0"', 'got "640x0"'),
+        ('size = "640x480 "', 'got "640x480 "'),
+        ('size = "-640x480"', 'got "-640x480"'),
+        ('size = "123456x480"', 'got "123456x480"'),
+        ('format = "H264"', 'expected "auto" or "MJPG" or "YUYV", got "H264"'),
+        ('format = "mjpg"', 'got "mjpg"'),
+        ("format = true", "got true"),
+        ('usb_reset = "yes"', 'expected true, false or "force", got "yes"'),
+        ("usb_reset = 1", "got 1"),
+        ("usb_resets_per_hour = -1", "expected a number, 0 or more, got -1"),
+        ('usb_resets_per_hour = "6"', 'got "6"'),
+        ("controls = 5", "expected a table of whole numbers such as { brightness = 128 }, got 5"),
+        ("controls = { gain = 1.5 }", "expected a table of whole numbers"),
+        ('controls = { gain = "1" }', "expected a table of whole numbers"),
+        ("controls = [1]", "expected a table of whole numbers"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_a_fault(path: Path, option: str, expected: str) -> None:
@@ -291,6 +334,13 @@ def test_two_cameras_with_one_source_are_a_fault(path: Path) -> None:
     text = '[camera.a]\nsource = "http://p:80/"\n[camera.b]\nsource = "http://x:y@P"'
     [fault] = faults(path, text)
     assert fault.startswith("4: camera.b.source: http://p/ is already the source of camera a")
+
+
+@pytest.mark.parametrize("source", ["/dev/video0", "usb:046d:0825:A"])
+def test_two_cameras_with_one_device_are_a_fault(path: Path, source: str) -> None:
+    text = "".join(f'[camera.{name}]\nsource = "{source}"\n' for name in "ab")
+    [fault] = faults(path, text)
+    assert fault.startswith(f"4: camera.b.source: {source} is already the source of camera a")
 
 
 def test_two_test_cards_are_no_fault(path: Path) -> None:
@@ -418,6 +468,21 @@ source = "exec:ffmpeg -i 'my film.mp4' -f mjpeg -"
 
 [camera.card]
 source = "testcard:?size=320x240&fps=5"
+
+[camera.robot]
+source = "usb:046d:0825:A B"
+size = "1280x720"
+format = "MJPG"
+fps = 15
+usb_reset = "force"
+usb_resets_per_hour = 2.5
+controls = { auto_exposure = 1, brightness = -5 }
+
+[camera.arm]
+source = "/dev/video0"
+size = "auto"
+format = "auto"
+usb_reset = false
 """
 
 
@@ -431,6 +496,20 @@ def test_a_dump_loads_again_as_the_same_configuration(path: Path) -> None:
     path.with_name("front.pw").write_text("hunter2")
     dumped = dump(load(path, EVERYTHING))
     assert dump(load(path, tomli_w.dumps(dumped))) == dumped
+
+
+def test_a_dump_shows_how_a_camera_here_is_used(path: Path) -> None:
+    path.with_name("front.pw").write_text("hunter2")
+    shown = dump(load(path, EVERYTHING))["camera"]
+    robot, arm = shown["robot"], shown["arm"]
+    assert (robot["source"], robot["size"], robot["format"]) == (
+        "usb:046d:0825:A B",
+        "1280x720",
+        "MJPG",
+    )
+    assert robot["controls"] == {"auto_exposure": 1, "brightness": -5}
+    assert (robot["usb_reset"], arm["usb_reset"]) == ("force", False)
+    assert (arm["source"], arm["size"], arm["format"]) == ("/dev/video0", "auto", "auto")
 
 
 def test_a_dump_holds_every_option(path: Path) -> None:
