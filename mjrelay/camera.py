@@ -111,10 +111,15 @@ class Camera:
             self.wake()
 
     def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
-        """Close the source, apply a remedy, and open it again: a person asks for it."""
+        """Close the source, apply a remedy, and open it again: a person asks for it.
+
+        An idle camera is closed already.
+        """
+        if self.state == "idle":
+            return
         self._asked = remedy
         self.wake()
-        if self._watchdog:
+        if self._watchdog and not self._watchdog.expired():
             self._watchdog.reschedule(0)
 
     @contextlib.contextmanager
@@ -235,11 +240,10 @@ class Camera:
             try:
                 async with asyncio.timeout(self.config.first_frame_timeout) as watchdog:
                     self._watchdog = watchdog
-                    async for image in images:
+                    while not (self._asked or self._unwanted()):
+                        image = await anext(images)
                         watchdog.reschedule(loop.time() + self._silence_allowed)
                         self._publish(image)
-                        if self._unwanted():
-                            return
             except TimeoutError as error:
                 if not (self._asked or self._unwanted()):
                     raise self._stalled() from error
@@ -296,7 +300,9 @@ class Camera:
         try:
             async with asyncio.timeout(self.retry_in or 0):
                 await self._wake.wait()
-                self._remedy = Remedy.REOPEN  # the cable was pulled: the strongest remedy there is
+                # The cable was pulled: that is the strongest remedy there is.
+                self._ladder.not_done(self._remedy)
+                self._remedy = Remedy.REOPEN
         except TimeoutError:
             pass
         finally:
@@ -304,7 +310,7 @@ class Camera:
 
     async def _mend(self) -> None:
         """Apply the remedy that somebody asked for, or that the latest failure calls for."""
-        remedy = self._asked or self._remedy
+        asked, remedy = self._asked, self._asked or self._remedy
         self._asked, self._remedy = None, Remedy.REOPEN
         apply = self.source.remedies.get(remedy)
         if apply is None:
@@ -313,8 +319,13 @@ class Camera:
         try:
             await apply()
         except RemedyFailed as error:
-            self._ladder.not_done(remedy)
-            self._enter(self.state, error.reason, error.hint, kind=f"no {remedy.value}")
+            if not asked:
+                self._ladder.not_done(remedy, because=error.hint)
+            state: State = self.state if self.state in _DOWN else "recovering"
+            self._enter(state, error.reason, error.hint, kind=f"no {remedy.value}")
+        except Exception:
+            log.exception("camera.crashed")
+            self.failures["crashed"] += 1
         else:
             self.remedied[remedy] += 1
 

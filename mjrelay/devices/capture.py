@@ -109,7 +109,7 @@ class Capture:
         with _request("VIDIOC_ENUM_FMT"):
             formats = [f.pixel_format for f in v4l2.iter_read_formats(self._fd, _VIDEO)]
         return [
-            Mode(pixel_format.human_str(), *size, tuple(self._rates(pixel_format, size)))
+            self._mode(pixel_format, size)
             for pixel_format in formats
             for size in self._sizes(pixel_format, wished)
         ]
@@ -237,12 +237,16 @@ class Capture:
                 else:
                     yield from _within(size.info, wished)
 
-    def _rates(self, pixel_format: Any, size: tuple[int, int]) -> Iterator[float]:
+    def _mode(self, pixel_format: Any, size: tuple[int, int]) -> Mode:
+        rates: list[float] = []
+        between = False
         with _request("VIDIOC_ENUM_FRAMEINTERVALS"):
             for interval in v4l2.iter_read_frame_intervals(self._fd, pixel_format, *size):
-                # Of an interval range, min_fps is that of the shortest interval.
-                if rate := float(interval.min_fps):
-                    yield round(rate, 2)
+                between = interval.type != v4l2.FrameIntervalType.DISCRETE
+                # Of a range, "min_fps" is that of the shortest interval.
+                limits = (interval.min_fps, interval.max_fps) if between else (interval.min_fps,)
+                rates += [round(float(rate), 2) for rate in limits if rate]
+        return Mode(pixel_format.human_str(), *size, tuple(rates), between)
 
     def _enqueue(self, index: int) -> None:
         with _request("VIDIOC_QBUF"):

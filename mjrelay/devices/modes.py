@@ -24,12 +24,14 @@ class Mode:
         format: Four letters, as in MJPG.
         width: In pixels; so is `height`.
         rates: Pictures per second it can be set to; empty where the device does not tell.
+        between: Any rate between the first and the last can be set.
     """
 
     format: str
     width: int
     height: int
     rates: tuple[float, ...] = ()
+    between: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -37,7 +39,7 @@ class Mode:
         return self.width, self.height
 
     def __str__(self) -> str:
-        rates = ", ".join(f"{rate:g}" for rate in self.rates)
+        rates = (" to " if self.between else ", ").join(f"{rate:g}" for rate in self.rates)
         return f"{self.format} {self.width}x{self.height}" + (f" at {rates} fps" if rates else "")
 
 
@@ -99,12 +101,17 @@ def _fits(mode: Mode, wanted: Wanted) -> bool:
 
 
 def _nearest(mode: Mode, fps: float) -> float | None:
-    return next((rate for rate in mode.rates if abs(rate - fps) <= _SAME_RATE), None)
+    if mode.between and min(mode.rates) <= fps <= max(mode.rates):
+        return fps
+    nearest = min(mode.rates, key=lambda rate: abs(rate - fps))
+    return nearest if abs(nearest - fps) <= _SAME_RATE else None
 
 
 def _rate(mode: Mode, fps: float) -> float | None:
     if fps:
-        return _nearest(mode, fps) or fps
+        return _nearest(mode, fps) if mode.rates else fps
+    if mode.between and min(mode.rates) <= _USUAL_RATE <= max(mode.rates):
+        return _USUAL_RATE
     usual = [rate for rate in mode.rates if rate <= _USUAL_RATE + _SAME_RATE]
     return max(usual, default=min(mode.rates, default=None))
 

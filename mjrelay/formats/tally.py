@@ -9,7 +9,8 @@ class Tally:
     """What a source's bytes had to be forgiven, counted over its whole life.
 
     Attributes:
-        dropped: Images not passed on, by reason: truncated, corrupt, oversized, not_jpeg.
+        dropped: Images not passed on, by reason: truncated, corrupt, damaged (so
+            marked by the driver), oversized, not_jpeg.
         tolerated: Quirks met and mended, by a few words each.
     """
 

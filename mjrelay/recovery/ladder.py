@@ -71,6 +71,7 @@ class Ladder:
         self._force = force
         self._rung = 0
         self._resets: deque[float] = deque()
+        self._missing: str | None = None
 
     def failed(
         self, error: SourceError, *, now: float, streamed_for: float = 0.0, lasted: float = 0.0
@@ -93,10 +94,16 @@ class Ladder:
             return Step(remedy, delay)
         return Step(remedy, self._backoff.most, self._why_no_reset(now))
 
-    def not_done(self, remedy: Remedy) -> None:
-        """Take note that the latest remedy could not be applied: it does not count."""
+    def not_done(self, remedy: Remedy, *, because: str | None = None) -> None:
+        """Take note that the latest remedy was not applied: it does not count.
+
+        Args:
+            remedy: Which.
+            because: What a person can do to make it possible.
+        """
         if remedy in RESETS and self._resets:
             self._resets.pop()
+            self._missing = because
 
     def _climbs(self, error: SourceError) -> bool:
         """Whether a stronger remedy may cure this."""
@@ -117,9 +124,10 @@ class Ladder:
             if remedy is Remedy.RELEASE and isinstance(error, SourceStalled):
                 continue  # it was open: nothing of ours was in its way
             if remedy in RESETS:
-                if self._resets_left(now) <= 0:
+                if self._resets_left(now) < 1:
                     continue
                 self._resets.append(now)
+                self._missing = None
             return remedy
 
     def _first_reset(self) -> int:
@@ -130,12 +138,15 @@ class Ladder:
             self._resets.popleft()
         return self._resets_per_hour - len(self._resets)
 
-    def _why_no_reset(self, now: float) -> str | None:
+    def _why_no_reset(self, now: float) -> str:
+        count = len(self._resets)
         if not set(self._rungs) & {*RESETS}:
-            return None
-        if self._resets_left(now) > 0:
-            return "resetting it did not help: unplug it and plug it in again"
-        return (
-            f"it was reset {len(self._resets)} times within an hour, the limit: "
-            "unplug it and plug it in again"
-        )
+            why = "usb_reset = false keeps it from being reset"
+        elif self._missing:
+            return self._missing
+        elif self._resets_left(now) >= 1:
+            why = "resetting it did not help"
+        else:
+            times = "once" if count == 1 else f"{count} times"
+            why = f"it was reset {times} within an hour, the limit"
+        return f"{why}: unplug it and plug it in again"

@@ -24,7 +24,6 @@ class Source(ABC):
             costs something.
         remedies: What can be done for a source that fails, beside opening it again. Each raises
             RemedyFailed when it cannot be done.
-        holders: Which processes have its device, while that is what keeps us from it.
         silent_hint: What a person can do when no picture comes after it was opened.
         stalled_hint: The same when pictures came and then no more.
     """
@@ -33,9 +32,13 @@ class Source(ABC):
     tally: Tally
     watched = False
     remedies: Mapping[Remedy, Callable[[], Awaitable[None]]] = MappingProxyType({})
-    holders: tuple[Holder, ...] = ()
     silent_hint: str | None = None
     stalled_hint = "it may be overloaded or out of reach; restart it if this lasts"
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Which processes have its device, while that is what keeps us from it."""
+        return ()
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

@@ -5,13 +5,14 @@ from typing import Any
 
 import structlog
 
+from mjrelay.devices import faults
 from mjrelay.devices.capture import Capture, Control
 
 log = structlog.get_logger()
 
 
 class Controls:
-    """The desired settings of one camera. Every method but `want` may block.
+    """The desired settings of one camera. Its methods may block.
 
     Args:
         wanted: Values by name, as v4l2-ctl writes the names.
@@ -43,7 +44,7 @@ class Controls:
                 device.set_control(known[name], wanted)
                 got = device.control_value(known[name])
             except OSError as error:
-                if not error.filename:
+                if error.errno in faults.GONE:
                     raise
                 advice = "an automatic control may decide it: turn that off in controls, too"
                 self._tell(f"{name} cannot be set to {wanted}: {error.strerror}", hint=advice)

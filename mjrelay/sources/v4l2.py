@@ -20,25 +20,18 @@ import structlog
 
 from mjrelay.address import V4l2Address
 from mjrelay.config import CameraConfig
-from mjrelay.devices import faults, modes, usb
+from mjrelay.devices import modes, usb
 from mjrelay.devices.capture import Capture
-from mjrelay.devices.finding import find_node
-from mjrelay.devices.holders import Search, find_holders
-from mjrelay.devices.kmsg import recent_messages
-from mjrelay.devices.modes import Mode, Wanted
-from mjrelay.devices.nodes import UsbDevice, VideoNode, siblings, stable_name
+from mjrelay.devices.holders import Holder
+from mjrelay.devices.modes import Mode
+from mjrelay.devices.nodes import UsbDevice
 from mjrelay.devices.udev import Hotplug
-from mjrelay.errors import (
-    RemedyFailed,
-    SourceBroken,
-    SourceError,
-    SourceRefused,
-    SourceUnreachable,
-)
+from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.sources import Source
+from mjrelay.sources.claim import Claim
 from mjrelay.sources.controls import Controls
 
 T = TypeVar("T")
@@ -53,13 +46,6 @@ _RESET_TIMEOUT = 10.0
 # The kernel suspends a USB camera that nobody has had open for two seconds, and wakes it at the
 # next opening: the gentlest way to let it begin anew.
 _SUSPENDED_AFTER = 2.5
-# When a device has just appeared, udev needs a moment to hand it to group video: seconds, on a
-# computer that is busy with starting.
-_RIGHTS_TIMEOUT = 6.0
-_LOOK_EVERY = 0.1
-# Who holds a camera is looked up anew this often: it means reading all of /proc.
-_SEARCH_EVERY = 10.0
-_KERNEL_SAID_WITHIN = 10.0
 # While nobody watches, so often is a picture encoded: to see that the camera lives, and to have
 # one for a snapshot.
 _UNWATCHED_EVERY = 1.0
@@ -86,20 +72,18 @@ class V4l2Source(Source):
             self.remedies[Remedy.USB_RESET] = partial(self._reset, usb.reset)
             if os.geteuid() == 0:  # nobody else may
                 self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, usb.reauthorize)
-        self._address = address
         self._max_frame = config.max_frame
-        self._wanted = Wanted(config.size, config.fps, config.format)
         self._controls = Controls(config.controls)
+        self._claim = Claim(address, config, self._controls)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"v4l2:{self.label}")
         self._ready = asyncio.Event()
         self._device: Capture | None = None
-        self._node: VideoNode | None = None
-        # The camera we streamed from, so that no other is taken for it.
-        self._seen: UsbDevice | None = None
-        self._searched_at = -math.inf
-        self._search = Search((), hidden=False)
-        self._facts: dict[str, Any] = {}
-        self._told: set[str] = set()
+        self._cost_told = False
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Which processes have the device, while that keeps us from it."""
+        return self._claim.holders
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -107,7 +91,7 @@ class V4l2Source(Source):
         device = Capture()
         try:
             try:
-                mode = await self._call(partial(self._start, device), within=_OPEN_TIMEOUT)
+                mode = await self._call(partial(self._claim.start, device), within=_OPEN_TIMEOUT)
             except TimeoutError as error:
                 raise SourceBroken(
                     f"the camera does not answer: the kernel has waited for {_OPEN_TIMEOUT:g} s",
@@ -122,27 +106,23 @@ class V4l2Source(Source):
 
     def facts(self) -> dict[str, Any]:
         """The device, its modes and the one in use."""
-        return self._facts
+        return self._claim.facts
 
     def hotplug(self, event: Hotplug) -> bool:
         """Look again, if it may be ours: at the device in use, or for one that we miss."""
-        ours = self._node is None or event.path in ("", self._node.path)
+        node = self._claim.node
+        ours = node is None or event.path in ("", node.path)
         if ours:
             self._ready.set()
         return ours
 
     async def read_controls(self) -> dict[str, Any]:
         """Its settings, as the web shows them."""
-        return await self._call(partial(self._controls.read, self._opened()))
+        return await self._with_device(self._controls.read)
 
     async def change_controls(self, values: Mapping[str, int]) -> None:
         """Set some, now and after every opening."""
-        await self._call(partial(self._controls.change, self._opened(), values))
-
-    def _opened(self) -> Capture:
-        if self._device is None:
-            raise SourceUnreachable("the camera is not open", "try again when it streams")
-        return self._device
+        await self._with_device(partial(self._controls.change, values=values))
 
     # In the device's thread
 
@@ -156,112 +136,24 @@ class V4l2Source(Source):
         async with asyncio.timeout(within):
             return await asyncio.get_running_loop().run_in_executor(self._thread, known.run, work)
 
+    async def _with_device(self, work: Callable[[Capture], T]) -> T:
+        """Do something with the open device."""
+        if self._device is None:
+            raise SourceUnreachable("the camera is not open", "try again when it streams")
+        try:
+            return await self._call(partial(work, self._device))
+        except OSError as error:  # it was unplugged meanwhile
+            raise SourceUnreachable(f"the camera does not answer: {error.strerror}") from error
+
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
         # Not cancelled when the wait is: it must happen in any case.
         closing = asyncio.wrap_future(self._thread.submit(device.close))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
 
-    def _start(self, device: Capture) -> Mode:
-        """Find, open, configure and start the device."""
-        node = self._open_node(device)
-        mode, has = None, []
-        try:
-            has = device.modes(self._wanted.size)
-            self._note_facts(device, node, has)
-            chosen = modes.choose(has, self._wanted)
-            if chosen is None:
-                raise SourceRefused(
-                    f"the camera has no mode {self._wanted}",
-                    f"it has: {' | '.join(modes.listing(has)) or 'none'}",
-                )
-            mode, rate = chosen
-            mode = device.configure(mode, rate)
-            self._controls.apply(device)
-            device.start()
-        except OSError as error:
-            device.close()  # or we would find ourselves among those who hold it
-            raise self._explained(error, node, mode, has) from error
-        self._seen, self.holders = node.usb, ()
-        self._facts["mode"] = str(mode)
-        self._suggest_name(node)
-        return mode
-
-    def _open_node(self, device: Capture) -> VideoNode:
-        """Open the node that gives pictures; refuse one that was named and does not."""
-        try:
-            named = find_node(self._address, seen=self._seen)
-        except SourceError:
-            self._node, self.holders = None, ()
-            raise
-        self._node = named
-        for node in [named, *siblings(named)]:
-            try:
-                captures = _open_when_allowed(device, node.path)
-            except OSError as error:
-                raise self._explained(error, node) from error
-            if not captures:
-                device.close()
-                continue
-            if self._address.path and node is not named:
-                raise SourceRefused(
-                    f"{self._address.path} gives no pictures: it holds the camera's metadata",
-                    f"use {stable_name(node) or node.path}",
-                )
-            self._node = node
-            return node
-        raise SourceRefused(
-            f"{named.path} ({named.name}) gives no pictures",
-            "`mjrelay devices` lists the cameras",
-        )
-
-    def _explained(
-        self,
-        error: OSError,
-        node: VideoNode,
-        mode: Mode | None = None,
-        has: list[Mode] | None = None,
-    ) -> SourceError:
-        """What an error of the device means; who holds it where it is busy."""
-        if error.errno == faults.BUSY:
-            self._look_for_holders(node)
-            self.holders = self._search.holders
-            return faults.busy(error, self._search)
-        self.holders = ()
-        if not os.path.exists(node.path):  # noqa: PTH110 - it is a text
-            return faults.gone()
-        about = (f"uvcvideo {node.usb.port}", f"usb {node.usb.port}") if node.usb else ("uvcvideo",)
-        kernel = recent_messages(about, within=_KERNEL_SAID_WITHIN)
-        return faults.explained(error, kernel=kernel, mode=mode, has=has or [])
-
-    def _look_for_holders(self, node: VideoNode) -> None:
-        """Search, unless those found lately are still there."""
-        fresh = time.monotonic() - self._searched_at < _SEARCH_EVERY
-        alive = [os.path.exists(f"/proc/{h.pid}") for h in self._search.holders]  # noqa: PTH110
-        if not (fresh and alive and all(alive)):
-            self._search = find_holders(node.number)
-            self._searched_at = time.monotonic()
-
-    def _note_facts(self, device: Capture, node: VideoNode, has: list[Mode]) -> None:
-        self._facts = {
-            "device": f"{node.path} ({device.card}, {device.driver})",
-            "stable name": stable_name(node),
-            "usb port": node.usb.port if node.usb else None,
-            "modes": modes.listing(has),
-        }
-
-    def _suggest_name(self, node: VideoNode) -> None:
-        """A bare number may be another camera's after the next start: say so once."""
-        name = stable_name(node)
-        if name and self._address.path.startswith("/dev/video") and "name" not in self._told:
-            self._told.add("name")
-            log.info("camera.stable_name", source=self.label, better=name)
-
     # Pictures
 
     async def _images(self, device: Capture, mode: Mode) -> AsyncGenerator[bytes, None]:
-        node = self._node
-        assert node
         passes_through = mode.format in modes.PASSED_THROUGH
         if not passes_through:
             self._tell_cost(mode)
@@ -271,7 +163,9 @@ class V4l2Source(Source):
             try:
                 data = device.read()
             except OSError as error:
-                raise await self._call(partial(self._explained, error, node, mode)) from error
+                raise await self._call(
+                    partial(self._claim.explained, error, device, mode)
+                ) from error
             if data is None:
                 continue
             if not data:
@@ -280,7 +174,7 @@ class V4l2Source(Source):
                 for image in self._framed(data):
                     yield image
             elif len(data) != mode.width * mode.height * 2:
-                self.tally.dropped["truncated"] += 1
+                self.tally.dropped["corrupt"] += 1
             elif self.watched or time.monotonic() - encoded_at >= _UNWATCHED_EVERY:
                 encoded_at = time.monotonic()
                 yield await self._call(partial(_encode, data, mode.size))
@@ -306,8 +200,8 @@ class V4l2Source(Source):
         return images[:1]
 
     def _tell_cost(self, mode: Mode) -> None:
-        if "cost" not in self._told:
-            self._told.add("cost")
+        if not self._cost_told:
+            self._cost_told = True
             log.info(
                 "source.encoding",
                 mode=str(mode),
@@ -323,38 +217,21 @@ class V4l2Source(Source):
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
         """Make the device leave the bus and come back, and wait until it has."""
-        device = self._node.usb if self._node else self._seen
+        device = self._claim.usb
         if device is None:
             raise RemedyFailed("it is no USB device, so it cannot be reset")
+
+        def reset() -> None:
+            act(device)
+            self._claim.await_return()
+
         try:
-            await self._call(partial(act, device), within=_RESET_TIMEOUT)
-            await self._call(self._await_node, within=_RIGHTS_TIMEOUT)
+            await self._call(reset, within=_RESET_TIMEOUT)
         except TimeoutError as error:
             raise RemedyFailed(
-                f"the camera did not come back within {_RESET_TIMEOUT:g} s of a USB reset",
+                f"the USB reset got no answer within {_RESET_TIMEOUT:g} s",
                 "unplug it and plug it in again",
             ) from error
-
-    def _await_node(self) -> None:
-        until = time.monotonic() + _RIGHTS_TIMEOUT
-        while time.monotonic() < until:
-            try:
-                find_node(self._address, seen=self._seen)
-            except SourceError:
-                time.sleep(_LOOK_EVERY)
-            else:
-                return
-
-
-def _open_when_allowed(device: Capture, path: str) -> bool:
-    """Open a node; one that has just appeared is given a moment until it may be."""
-    while True:
-        try:
-            return device.open(path)
-        except PermissionError:
-            if abs(time.time() - os.stat(path).st_ctime) > _RIGHTS_TIMEOUT:  # noqa: PTH116
-                raise
-            time.sleep(_LOOK_EVERY)
 
 
 def _encode(data: bytes, size: tuple[int, int]) -> bytes:

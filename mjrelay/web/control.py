@@ -12,7 +12,7 @@ from mjrelay.errors import SourceError
 from mjrelay.recovery.ladder import Remedy
 
 _EXPECTED = 'expected JSON with whole numbers by name, such as {"brightness": 128}'
-_LOCAL_HOSTS = (None, "localhost", "127.0.0.1", "::1")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 async def controls(_request: web.Request, camera: Camera) -> web.Response:
@@ -33,13 +33,9 @@ async def controls(_request: web.Request, camera: Camera) -> web.Response:
 async def change_controls(request: web.Request, camera: Camera) -> web.Response:
     """Set some of them, now and at every reopen. Answers with all."""
     _only_from_here(request)
+    values = _numbers(await request.read())
     try:
-        values = json.loads(await request.text())
-        if not isinstance(values, dict) or not all(isinstance(v, int) for v in values.values()):
-            raise web.HTTPBadRequest(text=_EXPECTED)
         await camera.source.change_controls(values)
-    except json.JSONDecodeError as error:
-        raise web.HTTPBadRequest(text=_EXPECTED) from error
     except ValueError as error:
         raise web.HTTPBadRequest(text=str(error)) from error
     except (SourceError, TimeoutError) as error:
@@ -47,9 +43,21 @@ async def change_controls(request: web.Request, camera: Camera) -> web.Response:
     return await controls(request, camera)
 
 
+def _numbers(body: bytes) -> dict[str, int]:
+    """Read a JSON object of whole numbers; true and false are 1 and 0."""
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise web.HTTPBadRequest(text=_EXPECTED) from error
+    if not isinstance(values, dict) or not all(isinstance(v, int) for v in values.values()):
+        raise web.HTTPBadRequest(text=_EXPECTED)
+    return {name: int(value) for name, value in values.items()}
+
+
 async def restart(request: web.Request, camera: Camera) -> web.Response:
     """Close the source and open it again."""
     _only_from_here(request)
+    _not_idle(camera)
     camera.restart()
     return web.Response(status=202, text=f"{camera.name} is being opened again\n")
 
@@ -61,8 +69,14 @@ async def reset(request: web.Request, camera: Camera) -> web.Response:
         raise web.HTTPConflict(
             text=f"{camera.name} cannot be reset: it is no USB camera, or usb_reset = false"
         )
+    _not_idle(camera)
     camera.restart(Remedy.USB_RESET)
     return web.Response(status=202, text=f"{camera.name} is being reset\n")
+
+
+def _not_idle(camera: Camera) -> None:
+    if camera.state == "idle":
+        raise web.HTTPConflict(text=f"{camera.name} is closed: it is opened for its first viewer")
 
 
 def _not_open(camera: Camera) -> web.HTTPServiceUnavailable:
@@ -82,11 +96,18 @@ def _only_from_here(request: web.Request) -> None:
     # Of a unix socket, a path; of TCP, an address and a port.
     local = isinstance(peer, str | bytes) or (peer is not None and _is_loopback(peer[0]))
     passed_on = {"Forwarded", "X-Forwarded-For", "X-Real-IP"} & request.headers.keys()
-    foreign = urlsplit(request.headers.get(hdrs.ORIGIN, "")).hostname not in _LOCAL_HOSTS
-    if not local or passed_on or foreign:
+    if not local or passed_on or _is_foreign(request.headers.get(hdrs.ORIGIN)):
         raise web.HTTPForbidden(
             text="cameras can only be changed from the computer that mjrelay runs on, as with curl"
         )
+
+
+def _is_foreign(origin: str | None) -> bool:
+    """Whether a browser sends this for a page of another site, or of none ("null")."""
+    try:
+        return origin is not None and urlsplit(origin).hostname not in _LOCAL_HOSTS
+    except ValueError:
+        return True
 
 
 def _is_loopback(host: str) -> bool:
