@@ -182,6 +182,7 @@ class Camera:
         """On demand: stay idle until somebody watches."""
         if self._unwanted():
             self._enter("idle")
+            self._asked = None  # it is closed, and will be opened anew in any case
             self.ring.clear()
             self.fanout.clear()
             await self._watched.wait()

@@ -1,6 +1,7 @@
 """Camera: states, timers and recovery, with sources that follow a script."""
 
 import asyncio
+import itertools
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -427,6 +428,55 @@ async def test_a_remedy_that_cannot_be_applied_is_logged_once() -> None:
     assert warned == [BROKEN.reason, "no release", "no usb_reset", "no reauthorize"]
 
 
+async def test_what_a_reset_lacks_stays_visible_while_it_waits() -> None:
+    source = MendableSource([BROKEN])
+    source.ailing[Remedy.USB_RESET] = source.ailing[Remedy.REAUTHORIZE] = RemedyFailed(
+        "it could not be reset", "copy the udev rule"
+    )
+    camera = scripted(source, **QUICK)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: source.story.count("usb_reset") > 2)
+    hints = {entry["hint"] for entry in logs if entry.get("reason") == BROKEN.reason}
+    assert hints == {BROKEN.hint, "copy the udev rule"}
+
+
+async def test_a_fault_of_our_own_in_a_remedy_is_isolated_and_logged() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError("bug")
+
+    source = MendableSource([BROKEN])
+    source.remedies = {Remedy.RELEASE: fail}
+    camera = scripted(source, **QUICK)
+    healthy = scripted(ScriptedSource([*steps(1), SILENCE]), stall_timeout=30)
+    with capture_logs() as logs:
+        async with running(camera, healthy):
+            await until(lambda: source.opened > 4 and healthy.state == "streaming")
+    crash = next(entry for entry in logs if entry["event"] == "camera.crashed")
+    assert crash["exc_info"]
+    assert camera.failures["crashed"] == 1
+    assert not camera.remedied
+
+
+async def test_a_device_that_comes_back_before_its_reset_costs_no_allowance() -> None:
+    source = MendableSource([BROKEN])
+    source.remedies = {Remedy.USB_RESET: source.remedies[Remedy.USB_RESET]}
+    camera = scripted(source, redial_delay=60, retry_max=60, usb_resets_per_hour=1)
+
+    async def failed(times: int) -> None:
+        await until(lambda: camera.failures["broken"] == times and camera.retry_in)
+
+    async with running(camera):
+        for times in (1, 2):
+            await failed(times)
+            camera.hotplug(Hotplug("add", "/dev/video0"))
+        await failed(3)
+        assert camera.hint
+        assert "it was reset" not in camera.hint
+    assert source.story == ["open"] * 3
+    assert camera.resets == 0
+
+
 async def test_resets_that_were_not_made_do_not_count() -> None:
     source = MendableSource([BROKEN])
     source.ailing[Remedy.USB_RESET] = source.ailing[Remedy.REAUTHORIZE] = RemedyFailed("no rights")
@@ -535,3 +585,116 @@ async def test_a_restart_cuts_the_wait_short() -> None:
         camera.restart(Remedy.USB_RESET)
         await until(lambda: camera.state == "streaming")
     assert source.story == ["open", "usb_reset", "open"]
+
+
+async def test_a_reset_that_was_asked_for_and_fails_gives_no_allowance_back() -> None:
+    source = MendableSource([BROKEN])
+    camera = scripted(source, **QUICK, usb_resets_per_hour=1)
+    async with running(camera):
+        await until(lambda: camera.resets == 1)
+        source.ailing[Remedy.USB_RESET] = RemedyFailed("no rights")
+        camera.restart(Remedy.USB_RESET)
+        await until(lambda: source.story.count("usb_reset") == 2)
+        source.ailing.clear()
+        told = len(source.story)
+        await until(lambda: len(source.story) > told + 12)
+    assert camera.resets == 1
+
+
+async def test_a_reset_that_was_asked_for_and_fails_is_no_news_of_a_stream() -> None:
+    source = MendableSource([*steps(1), SILENCE])
+    source.ailing[Remedy.USB_RESET] = RemedyFailed("no rights", "copy the udev rule")
+    camera = scripted(source, stall_timeout=30)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: camera.state == "streaming")
+            camera.restart(Remedy.USB_RESET)
+            await until(lambda: camera.published == 2)
+            assert (camera.state, camera.reason) == ("streaming", None)
+    warned = [
+        (entry["event"], entry.get("reason")) for entry in logs if "warning" in entry.values()
+    ]
+    assert warned == [("camera.remedy", None), ("camera.recovering", "no rights")]
+
+
+class SlowSource(MendableSource):
+    """Its opening takes until it answers.
+
+    Attributes:
+        answers: Set this to let it open.
+        dialled: Openings begun.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        super().__init__(*scripts)
+        self.answers = asyncio.Event()
+        self.dialled = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.dialled += 1
+        await self.answers.wait()
+        async with super().open() as images:
+            yield images
+
+
+async def test_a_restart_during_the_opening_hides_no_later_stall() -> None:
+    source = SlowSource([*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=0.1, redial_delay=30)
+    async with running(camera):
+        await until(lambda: source.dialled)
+        camera.restart()
+        source.answers.set()
+        await until(lambda: camera.failures["stalled"] == 1)
+    assert source.story == ["open", "open"]
+    assert camera.published == 1
+
+
+async def test_a_camera_that_is_idle_is_not_restarted_later() -> None:
+    source = MendableSource([*steps(1), SILENCE])
+    camera = scripted(source, mode="demand", linger=0, stall_timeout=0.1)
+    async with running(camera):
+        await until(lambda: camera.state == "idle")
+        camera.restart(Remedy.USB_RESET)
+        with camera.watched():
+            await until(lambda: camera.state == "streaming")
+        await until(lambda: camera.state == "idle")
+    assert source.story == ["open"]
+
+
+class EndlessSource(MendableSource):
+    """Its pictures never end, and come as fast as they are taken."""
+
+    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+        for image in itertools.cycle(script):
+            assert isinstance(image, bytes)
+            await asyncio.sleep(0)
+            yield image
+
+
+async def test_no_restart_is_lost_between_pictures_that_come_fast() -> None:
+    source = EndlessSource(steps(1))
+    camera = scripted(source)
+
+    async def opened(times: int) -> None:
+        published = camera.published
+        await until(lambda: source.opened == times and camera.published > published)
+
+    async with running(camera):
+        for times in range(1, 12):
+            await opened(times)
+            camera.restart()
+        await opened(12)
+    assert not camera.failures
+
+
+async def test_restarts_that_come_together_are_no_failure() -> None:
+    source = MendableSource([*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.state == "streaming")
+        for _ in range(3):
+            camera.restart()
+            await asyncio.sleep(0)
+        await until(lambda: camera.published == 2)
+    assert not camera.failures

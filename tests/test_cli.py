@@ -329,7 +329,9 @@ def test_devices_for_programs(
     assert status("devices", "--json") == 0
     [found] = json.loads(capsys.readouterr().out)
     assert found["source"] == "usb:046d:0825:0"
-    assert found["modes"] == [{"format": "MJPG", "width": 640, "height": 480, "rates": [30.0]}]
+    assert found["modes"] == [
+        {"format": "MJPG", "width": 640, "height": 480, "rates": [30.0], "between": False}
+    ]
     assert found["holders"] == [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": None}]
     assert found["holders_hidden"] is True
 
@@ -472,14 +474,14 @@ def webcam(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     """A webcam at /dev/null, which is always there."""
     webcam = FakeDevice()
     search = Search((FFMPEG,), hidden=False)
+    monkeypatch.setattr("mjrelay.sources.v4l2.Capture", webcam.capture)
     for name, value in {
-        "Capture": webcam.capture,
         "find_node": lambda _address, seen=None: node_at("/dev/null", usb=seen),
         "siblings": lambda _node: [],
         "stable_name": lambda _node: "usb:046d:0825:A",
         "find_holders": lambda _number: search,
     }.items():
-        monkeypatch.setattr(f"mjrelay.sources.v4l2.{name}", value)
+        monkeypatch.setattr(f"mjrelay.sources.claim.{name}", value)
     return webcam
 
 

@@ -243,10 +243,10 @@ class Capture:
         with _request("VIDIOC_ENUM_FRAMEINTERVALS"):
             for interval in v4l2.iter_read_frame_intervals(self._fd, pixel_format, *size):
                 between = interval.type != v4l2.FrameIntervalType.DISCRETE
-                # Of a range, "min_fps" is that of the shortest interval.
-                limits = (interval.min_fps, interval.max_fps) if between else (interval.min_fps,)
+                # Of a range, "max_fps" is that of the longest interval: the lowest rate.
+                limits = (interval.max_fps, interval.min_fps) if between else (interval.min_fps,)
                 rates += [round(float(rate), 2) for rate in limits if rate]
-        return Mode(pixel_format.human_str(), *size, tuple(rates), between)
+        return Mode(pixel_format.human_str(), *size, tuple(rates), between and bool(rates))
 
     def _enqueue(self, index: int) -> None:
         with _request("VIDIOC_QBUF"):

@@ -139,14 +139,18 @@ class Ladder:
         return self._resets_per_hour - len(self._resets)
 
     def _why_no_reset(self, now: float) -> str:
-        count = len(self._resets)
-        if not set(self._rungs) & {*RESETS}:
-            why = "usb_reset = false keeps it from being reset"
-        elif self._missing:
+        """What to tell the person whose camera nothing has helped."""
+        advice = "unplug it and plug it in again"
+        if self._missing:
             return self._missing
-        elif self._resets_left(now) >= 1:
-            why = "resetting it did not help"
-        else:
-            times = "once" if count == 1 else f"{count} times"
-            why = f"it was reset {times} within an hour, the limit"
-        return f"{why}: unplug it and plug it in again"
+        if not set(self._rungs) & {*RESETS}:
+            return f"usb_reset = false keeps it from being reset: {advice}"
+        if self._resets_per_hour < 1:
+            return f"usb_resets_per_hour allows no reset: {advice}"
+        left = self._resets_left(now)
+        if not self._resets:
+            return advice
+        if left >= 1:
+            return f"resetting it did not help: {advice}"
+        times = "once" if len(self._resets) == 1 else f"{len(self._resets)} times"
+        return f"it was reset {times} within an hour, the limit: {advice}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mjrelay.devices.capture import Capture
-from mjrelay.devices.modes import Mode
+from mjrelay.devices.modes import Mode, Wanted, choose
 
 PAGE = mmap.PAGESIZE
 CAPTURES = 0x04000001  # V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_STREAMING
@@ -254,6 +254,14 @@ def test_of_a_range_of_sizes_the_usual_ones_and_the_wished_one_are_offered(
     for wished in ((1023, 768), (2000, 900), (16, 16)):  # odd, too large, too small
         assert [mode.size for mode in capture.modes(wished)] == sizes
     assert {mode.rates for mode in capture.modes()} == {()}
+
+
+def test_a_range_of_rates_is_offered_as_such(kernel: Kernel, capture: Capture) -> None:
+    kernel.interval_range = [(1, 30), (1, 1)]
+    [mode] = capture.modes()
+    assert mode.between
+    assert str(mode) == "MJPG 640x480 at 1 to 30 fps"
+    assert choose([mode], Wanted(fps=15)) == (mode, 15)
 
 
 def test_a_mode_is_set_and_what_became_of_it_returned(kernel: Kernel, capture: Capture) -> None:

@@ -95,7 +95,9 @@ def test_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "path": "/dev/video0",
         "model": "UVC Camera",
         "bus": "usb 1-1",
-        "modes": [{"format": "MJPG", "width": 64, "height": 48, "rates": (30.0,)}],
+        "modes": [
+            {"format": "MJPG", "width": 64, "height": 48, "rates": (30.0,), "between": False}
+        ],
         "holders": [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": "old-cam.service"}],
         "holders_hidden": True,
         "trouble": None,

@@ -87,18 +87,45 @@ def test_a_device_without_pictures_for_browsers_has_no_mode(modes: list[Mode]) -
         ((30.0, 5.0), 0, 30.0),
         ((30.3,), 0, 30.3),
         ((120.0, 15.0, 10.0), 0, 15.0),
+        # Of several that are near, the nearest.
+        ((30.0, 29.97), 29.97, 29.97),
+        ((29.97, 30.0), 30, 30.0),
+        ((1.0, 0.5), 0.5, 0.5),
+        ((8.0, 7.5), 7.5, 7.5),
     ],
 )
 def test_rates(rates: tuple[float, ...], asked: float, rate: float | None) -> None:
     assert chosen([Mode("MJPG", *VGA, rates)], Wanted(fps=asked)) == ("MJPG 640x480", rate)
 
 
+@pytest.mark.parametrize(
+    ("limits", "asked", "expected"),
+    [
+        ((1.0, 30.0), 15, ("MJPG 640x480", 15)),
+        ((1.0, 30.0), 7.25, ("MJPG 640x480", 7.25)),
+        ((1.0, 30.0), 1, ("MJPG 640x480", 1)),
+        ((1.0, 29.97), 30, ("MJPG 640x480", 29.97)),
+        ((1.0, 30.0), 31, None),
+        ((5.0, 30.0), 4, None),
+        # The usual rate, or what is nearest to it.
+        ((1.0, 60.0), 0, ("MJPG 640x480", 30.0)),
+        ((1.0, 10.0), 0, ("MJPG 640x480", 10.0)),
+        ((60.0, 120.0), 0, ("MJPG 640x480", 60.0)),
+    ],
+)
+def test_any_rate_of_a_range_can_be_had(
+    limits: tuple[float, float], asked: float, expected: tuple[str, float] | None
+) -> None:
+    assert chosen([Mode("MJPG", *VGA, limits, between=True)], Wanted(fps=asked)) == expected
+
+
+FORMATS = st.sampled_from(["MJPG", "JPEG", "YUYV", "H264"])
+WIDTHS, HEIGHTS = st.sampled_from([160, 640, 1280, 1920]), st.sampled_from([120, 480, 720, 1080])
+RATES = st.sampled_from([5.0, 15.0, 29.97, 30.0, 60.0])
 MODES = st.builds(
-    Mode,
-    st.sampled_from(["MJPG", "JPEG", "YUYV", "H264"]),
-    st.sampled_from([160, 640, 1280, 1920]),
-    st.sampled_from([120, 480, 720, 1080]),
-    st.lists(st.sampled_from([5.0, 15.0, 29.97, 30.0, 60.0]), max_size=3).map(tuple),
+    Mode, FORMATS, WIDTHS, HEIGHTS, st.lists(RATES, max_size=3).map(tuple)
+) | st.builds(
+    Mode, FORMATS, WIDTHS, HEIGHTS, st.tuples(RATES, RATES).map(sorted).map(tuple), st.just(True)
 )
 WISHES = st.builds(
     Wanted,
@@ -121,7 +148,10 @@ def test_what_is_chosen_is_had_and_wanted(modes: list[Mode], wanted: Wanted) -> 
     if wanted.fps:
         assert rate is not None
         assert abs(rate - wanted.fps) <= 0.5
-    if mode.rates:
+    if mode.between:
+        assert rate is not None
+        assert mode.rates[0] <= rate <= mode.rates[1]
+    elif mode.rates:
         assert rate in mode.rates
 
 
@@ -147,6 +177,9 @@ def test_a_listing_has_one_line_a_format() -> None:
         "MJPG 640x480 at 60, 30, 15 fps; 1280x720 at 30, 15 fps",
     ]
     assert listing([Mode("MJPG", *VGA)]) == ["MJPG 640x480"]
+    assert listing([Mode("MJPG", *VGA, (1.0, 30.0), between=True)]) == [
+        "MJPG 640x480 at 1 to 30 fps"
+    ]
     assert listing([]) == []
 
 

@@ -147,10 +147,12 @@ def test_other_steps_have_nothing_to_explain() -> None:
     assert {ours.failed(BROKEN, now=0.0).note for _ in range(4)} == {None}
 
 
-def test_a_source_that_is_never_reset_has_nothing_to_explain() -> None:
+def test_a_source_that_is_never_reset_says_which_option_keeps_it_from_that() -> None:
     ours = ladder(RELEASE)
     climb(ours, BROKEN, BROKEN)
-    assert ours.failed(BROKEN, now=0.0) == Step(WAIT, 30)
+    assert ours.failed(BROKEN, now=0.0) == Step(
+        WAIT, 30, "usb_reset = false keeps it from being reset: unplug it and plug it in again"
+    )
 
 
 # The limit
@@ -179,9 +181,11 @@ def test_the_allowance_is_of_a_sliding_hour() -> None:
     ]  # fmt: skip
 
 
-def test_without_an_allowance_nothing_is_ever_reset() -> None:
-    ours = ladder(*EVERY, resets_per_hour=0)
+@pytest.mark.parametrize("resets_per_hour", [0, 0.5, 0.99])
+def test_with_an_allowance_of_less_than_one_nothing_is_ever_reset(resets_per_hour: float) -> None:
+    ours = ladder(*EVERY, resets_per_hour=resets_per_hour)
     assert climb(ours, *[BROKEN] * 5) == [REOPEN, RELEASE, WAIT, WAIT, WAIT]
+    assert climb(ours, *[BROKEN] * 5, now=2 * HOUR) == [WAIT] * 5
 
 
 def test_a_reset_that_could_not_be_made_does_not_count() -> None:
@@ -192,6 +196,19 @@ def test_a_reset_that_could_not_be_made_does_not_count() -> None:
         ours.not_done(USB_RESET)
         assert climb(ours, BROKEN) == [WAIT]
     assert climb(ours, BROKEN, BROKEN, BROKEN) == [USB_RESET, WAIT, WAIT]
+
+
+def test_what_a_reset_lacks_is_the_reason_for_waiting_until_one_is_made() -> None:
+    ours = ladder(USB_RESET)
+    climb(ours, BROKEN)
+    for _ in range(3):
+        assert climb(ours, BROKEN) == [USB_RESET]
+        ours.not_done(USB_RESET, because="copy the udev rule")
+        assert ours.failed(BROKEN, now=0.0) == Step(WAIT, 30, "copy the udev rule")
+    assert climb(ours, BROKEN) == [USB_RESET]
+    assert ours.failed(BROKEN, now=0.0).note == (
+        "resetting it did not help: unplug it and plug it in again"
+    )
 
 
 def test_a_release_that_could_not_be_made_gives_no_reset_back() -> None:

@@ -31,7 +31,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.recovery.ladder import Remedy
-from mjrelay.sources import v4l2
+from mjrelay.sources import claim, v4l2
 from mjrelay.sources.v4l2 import V4l2Source
 from tests.devices.tree import open_files
 from tests.support import pictures
@@ -119,9 +119,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     path.touch()
     desk = Desk([node_at(str(path))])
     for name in ("find_node", "siblings", "stable_name", "find_holders", "recent_messages"):
-        monkeypatch.setattr(v4l2, name, getattr(desk, name))
+        monkeypatch.setattr(claim, name, getattr(desk, name))
     monkeypatch.setattr(v4l2, "_CLOSE_TIMEOUT", 0.1)
-    monkeypatch.setattr(v4l2, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(claim, "_LOOK_EVERY", 0.01)
     return desk
 
 
@@ -318,7 +318,7 @@ async def test_a_fault_of_our_own_closes_the_device_too(
     monkeypatch.setattr(source, "_framed", fail)
     with pytest.raises(ZeroDivisionError):
         await watch(source, 1)
-    monkeypatch.setattr(source, "_note_facts", fail)
+    monkeypatch.setattr(source._claim, "_note_facts", fail)
     with pytest.raises(ZeroDivisionError):
         await watch(source, 1)
     assert device.story.count("close") == 2
@@ -538,7 +538,7 @@ async def test_holders_are_searched_anew_when_one_has_ended(
 async def test_holders_are_searched_anew_after_a_while(
     plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(v4l2, "_SEARCH_EVERY", 0.0)
+    monkeypatch.setattr(claim, "_SEARCH_EVERY", 0.0)
     assert await searches_for(plug(FakeDevice()), desk, FFMPEG) == 4
 
 
@@ -801,7 +801,7 @@ async def test_raw_pictures_of_another_size_are_dropped(plug: Plug, odd: bytes) 
     source.watched = True
     [image] = await watch(source, 1)
     assert brightness_of(image) == pytest.approx(50, abs=2)
-    assert source.tally.dropped == {"truncated": 1, "damaged": 1}
+    assert source.tally.dropped == {"corrupt": 1, "damaged": 1}
 
 
 async def test_the_cost_of_encoding_is_told_once(plug: Plug) -> None:
@@ -933,6 +933,19 @@ async def test_a_reset_that_lasts_is_given_up_and_blocks_the_device_alone(
     assert await watching == [stamped(1)]
 
 
+async def test_a_camera_that_does_not_come_back_from_a_reset_is_given_up(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "_RIGHTS_TIMEOUT", 0.05)
+    monkeypatch.setattr("mjrelay.devices.usb.reset", lambda _device: desk.nodes.clear())
+    source = plug(FakeDevice([stamped(1)]))
+    await watch(source, 1)
+    with pytest.raises(RemedyFailed) as caught:
+        await source.remedies[Remedy.USB_RESET]()
+    assert caught.value.reason == "the camera did not come back within 0.05 s of a reset"
+    assert caught.value.hint == "unplug it and plug it in again"
+
+
 async def test_what_a_reset_lacks_is_said(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_device: UsbDevice) -> None:
         raise RemedyFailed("it could not be reset: Permission denied", "do this")
@@ -988,3 +1001,20 @@ async def test_controls_are_there_while_it_is_open(plug: Plug) -> None:
     device.has(setting("brightness", 7))
     await watch(source, 1)
     assert values_of(device) == values, "wanted from then on"
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.EIO])
+async def test_a_camera_that_goes_while_its_controls_are_asked_for_is_unreachable(
+    plug: Plug, code: int
+) -> None:
+    device = FakeDevice([stamped(1)])
+    device.has(setting("gain", 7))
+    source = plug(device)
+    async with asyncio.timeout(5), source.open() as images:
+        await anext(images)
+        device.fails["controls"] = failure(code, "VIDIOC_QUERY_EXT_CTRL")
+        with pytest.raises(SourceUnreachable):
+            await source.read_controls()
+        with pytest.raises(SourceUnreachable):
+            await source.change_controls({"gain": 9})
+    assert values_of(device) == {"gain": 7}

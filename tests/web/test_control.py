@@ -141,6 +141,7 @@ async def test_a_change_answers_with_all(served: Served, source: ControlledSourc
         '{"brightness": {"value": 1}}',
         '{"brightness": NaN}',
         '{"brightness": 1',
+        "[" * 100_000,
     ],
 )
 async def test_a_body_that_says_nothing_is_400(
@@ -151,8 +152,22 @@ async def test_a_body_that_says_nothing_is_400(
 
 
 async def test_a_body_that_is_no_text_is_400(served: Served, source: ControlledSource) -> None:
-    assert (await change(served, b"\xff\xfe{"))[0] == 400
+    assert await change(served, b"\xff\xfe{") == (400, EXPECTED)
     assert source.values == {"brightness": 7}
+
+
+async def test_whatever_charset_a_body_claims_json_has_its_own(served: Served) -> None:
+    status, body = await change(served, '{"brightness": 1}', Content_Type="text/plain; charset=foo")
+    assert (status, json.loads(body)) == (200, {"brightness": {"value": 1}})
+
+
+@pytest.mark.parametrize(("word", "number"), [("true", 1), ("false", 0)])
+async def test_true_and_false_are_numbers(
+    served: Served, source: ControlledSource, word: str, number: int
+) -> None:
+    status, body = await change(served, f'{{"brightness": {word}}}')
+    assert (status, json.loads(body)) == (200, {"brightness": {"value": number}})
+    assert type(source.values["brightness"]) is int
 
 
 async def test_what_the_camera_cannot_have_is_400_in_its_words(served: Served) -> None:
@@ -178,6 +193,11 @@ async def test_errors_are_json_for_those_who_ask(served: Served) -> None:
         {"Origin": "http://localhost.evil.example"},
         {"Origin": "http://127.0.0.1.evil.example"},
         {"Origin": "http://192.168.1.5:8080"},
+        {"Origin": "null"},  # a page without a site, such as a sandboxed frame
+        {"Origin": "file://"},
+        {"Origin": "evil"},
+        {"Origin": "http://["},
+        {"Origin": ""},
         {"Forwarded": "for=192.0.2.1"},
         {"X-Forwarded-For": "127.0.0.1"},
         {"X-Real-IP": "192.0.2.1"},
@@ -330,3 +350,16 @@ async def test_only_a_post_restarts(served: Served, source: ControlledSource, ac
     assert answer.status == 405
     assert body.decode() == f"GET is not possible at /cameras/front/{action}; use POST\n"
     assert source.opened == 1
+
+
+@pytest.mark.parametrize("action", ["restart", "reset"])
+async def test_a_camera_that_is_idle_is_left_alone(source: ControlledSource, action: str) -> None:
+    camera = Camera("front", config_for("testcard:", mode="demand", linger=0), source)
+    async with serving(camera) as served:
+        assert await post(served, f"/cameras/front/{action}") == (
+            409,
+            "front is closed: it is opened for its first viewer\n",
+        )
+        with camera.watched():
+            await until(lambda: camera.state == "streaming")
+    assert (source.opened, source.resets) == (1, 0)
