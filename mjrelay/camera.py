@@ -25,6 +25,9 @@ from mjrelay.sources import Source
 
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
 
+# What tells one trouble from another, for the log.
+Kind = str | tuple[object, ...]
+
 # The states in which there are no frames, and something should be done about it.
 _DOWN = ("recovering", "absent")
 
@@ -84,7 +87,7 @@ class Camera:
         self._last_image = b""
         self._changed_at = 0.0
         self._down_since: float | None = None
-        self._told: set[str] = set()
+        self._told: set[Kind] = set()
         self._placeholder = Placeholder(name, self.fanout, wanted=config.placeholder)
         # Set while it is known whether frames come or not.
         self._settled = asyncio.Event()
@@ -210,12 +213,14 @@ class Camera:
                 error, now=now, streamed_for=self._streamed_for(), lasted=now - started
             )
             self._remedy, delay = step.remedy, step.delay
-            if not isinstance(error, SourceUnreachable):
+            if not isinstance(error, SourceUnreachable) and not self._asked:
                 # It was there: what came and went meanwhile was its own doing, as at a reset.
                 self._wake.clear()
             self.holders = self.source.holders
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
-            self._enter(state, error.reason, step.note or error.hint, kind=error.kind)
+            # Another who has it is another trouble.
+            kind = (error.kind, self.holders)
+            self._enter(state, error.reason, step.note or error.hint, kind=kind)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
             log.exception("camera.crashed")
@@ -316,6 +321,9 @@ class Camera:
         apply = self.source.remedies.get(remedy)
         if apply is None:
             return
+        if self._unwanted():
+            self._ladder.not_done(remedy)  # nobody watches: others may have it
+            return
         log.warning("camera.remedy", remedy=remedy.value, because=self.reason or "asked for")
         try:
             await apply()
@@ -338,7 +346,12 @@ class Camera:
     # What people see of it
 
     def _enter(
-        self, state: State, reason: str | None = None, hint: str | None = None, *, kind: str = ""
+        self,
+        state: State,
+        reason: str | None = None,
+        hint: str | None = None,
+        *,
+        kind: Kind = "",
     ) -> None:
         """Change the state, and tell the log.
 
@@ -362,7 +375,9 @@ class Camera:
         event = f"camera.{state}"
         if kind:
             self._down_since = self._down_since or time.monotonic()
-            (log.debug if kind in self._told else log.warning)(event, reason=reason, hint=hint)
+            facts = {"holders": [h.as_values() for h in self.holders]} if self.holders else {}
+            tell = log.debug if kind in self._told else log.warning
+            tell(event, reason=reason, hint=hint, **facts)
             self._told.add(kind)
         elif state == "streaming" and self._down_since:
             was_down = round(time.monotonic() - self._down_since, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from mjrelay import __version__
 from mjrelay.address import Address, ListenAddress, V4l2Address, parse_address, redact
 from mjrelay.config import Config, config_of, dump, find_config, load_config, with_listen
-from mjrelay.errors import ConfigError, ListenError, RemedyFailed, SourceError
+from mjrelay.errors import ConfigError, ListenError, RemedyFailed
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -282,29 +282,24 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _reset(options: argparse.Namespace) -> int:
-    from mjrelay.devices import finding, holders, usb  # noqa: PLC0415 - for this command only
-    from mjrelay.devices.inventory import is_claimed  # noqa: PLC0415
+    from mjrelay.devices import usb  # noqa: PLC0415 - for this command only
+    from mjrelay.devices.finding import find_node  # noqa: PLC0415
+    from mjrelay.devices.resetting import reset_unless_held  # noqa: PLC0415 - v4l2py: 0.1 s
 
     try:
         address = V4l2Address.parse(options.device)
     except ValueError as error:
         raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
+    _progress(f"resetting {address.label} …")
     try:
-        node = finding.find_node(address)
-        if not options.force and is_claimed(node.path):
-            told = holders.describe(holders.find_holders(node.number))
-            return _complain(
-                f"{node.path} is in use, {told}", "or reset it anyway: --force", status=FAILED
-            )
-        if node.usb is None:
-            return _complain(f"{node.path} is no USB device: it cannot be reset", status=FAILED)
-        _progress(f"resetting {node.usb.model} …")
-        usb.reset(node.usb)
+        node = reset_unless_held(lambda: find_node(address), usb.reset, force=options.force)
+    except RemedyFailed as error:
         _progress("")
-        node = finding.find_node(address, seen=node.usb)
-    except (SourceError, RemedyFailed) as error:
-        _progress("")
-        return _complain(*filter(None, (error.reason, error.hint)), status=FAILED)
+        hints = [error.hint] if error.hint else []
+        if error.is_held:
+            hints.append("to reset it anyway: --force")
+        return _complain(error.reason, *hints, status=FAILED)
+    _progress("")
     print(f"{node.usb.model if node.usb else node.name} was reset and is at {node.path}")
     return OK
 

@@ -61,7 +61,16 @@ class _Explained(MjrelayError):
 
 
 class RemedyFailed(_Explained):
-    """A device could not be reset; the hint says what is missing."""
+    """A device could not be reset; the hint says what is missing.
+
+    Args:
+        reason: What happened; so is `hint`, as for every source error.
+        is_held: Another process has it, or may have it.
+    """
+
+    def __init__(self, reason: str, hint: str | None = None, *, is_held: bool = False) -> None:
+        super().__init__(reason, hint)
+        self.is_held = is_held
 
 
 class SourceError(_Explained):

@@ -90,6 +90,7 @@ async def probe(
         progress: Told, now and then, how far it is; an empty text at the end.
     """
     source = make_source(config)
+    source.watched = True
     report = Report(source.label)
     progress(f"opening {source.label} …")
     times: list[float] = []

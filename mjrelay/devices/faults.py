@@ -12,9 +12,8 @@ from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceRefused,
 GONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 """What every request to a device that was unplugged or reset answers."""
 BUSY = errno.EBUSY
-FORBIDDEN = (errno.EACCES, errno.EPERM)
 
-_DIED = "it may have crashed, or the cable may be loose"
+_CABLE = "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
 def reason(error: OSError, kernel: Sequence[str] = ()) -> str:
@@ -38,14 +37,33 @@ def explained(
         mode: The mode in use or tried.
         has: The modes the device has.
     """
-    what = reason(error, kernel)
     if error.errno in GONE:
         return gone()
-    if error.errno in FORBIDDEN:
-        return SourceRefused(what, _how_to_be_allowed())
+    what = reason(error, kernel)
     if error.errno == errno.ENOSPC:
-        return SourceRefused(f"{what}: the USB bus has no room for {mode}", _less(mode, has))
-    return SourceBroken(what, _DIED)
+        what += f": the USB bus has no room for {mode}"
+    if hint := _no_fault_of_the_camera(error, mode, has):
+        return SourceRefused(what, hint)
+    return SourceBroken(what, _CABLE)
+
+
+def _no_fault_of_the_camera(error: OSError, mode: Mode | None, has: Sequence[Mode]) -> str | None:
+    """What to do about an error that no reset would cure; None for all others."""
+    match error.errno:
+        case errno.EACCES:
+            return _how_to_be_allowed()
+        case errno.EPERM:
+            return "allow it: DeviceAllow=char-81 rw in the unit, or --device for a container"
+        case errno.ENOSPC:
+            return _less(mode, has)
+        case errno.EMFILE | errno.ENFILE:
+            return "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
+        case errno.ENOMEM:
+            return "there is no memory left: choose a smaller size, or end other programs"
+        case errno.EINVAL if error.filename != "VIDIOC_DQBUF":
+            return f"try another size, fps or format than {mode}"
+        case _:
+            return None
 
 
 def gone() -> SourceUnreachable:

@@ -3,6 +3,7 @@
 A forked child and a forgotten mapping keep a camera busy too, so both are looked for.
 """
 
+import functools
 import os
 import re
 import stat
@@ -16,7 +17,12 @@ _MAX_COMMAND = 200
 _PF_KTHREAD = 0x00200000
 _CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})[0-9a-f]*\.scope")
 # /proc/PID/maps: addresses, permissions, offset, device, inode, path.
-_MAPPED = re.compile(r"^\S+ \S+ \S+ \S+ \S+ +(/dev/.*)$", re.MULTILINE)
+# Buffers of a device are mapped shared.
+_MAPPED = re.compile(r"^\S+ ...s \S+ \S+ \S+ +(/.*)$", re.MULTILINE)
+# To ask of a file there may hang, if the server is dead.
+_REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "glusterfs", "lustre")
+# Programs that say little: what they run is the second word.
+_INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
 # Systemd's cgroup, of the unified hierarchy or of the old kind.
 _SYSTEMD_GROUP = re.compile(r"^(?:0:|\d+:name=systemd):(/.*)$", re.MULTILINE)
@@ -43,9 +49,9 @@ class Holder:
     def advice(self) -> str:
         """The command that makes it let go."""
         if self.pid == os.getpid():
-            return "restart mjrelay"
+            return "let one camera of the configuration have it, not two"
         if self.unit and self.unit.endswith(".service"):
-            return f"systemctl {'--user ' if self.of_user else ''}stop {self.unit}"
+            return f"{'systemctl --user' if self.of_user else 'sudo systemctl'} stop {self.unit}"
         if container := _CONTAINER.fullmatch(self.unit or ""):
             return f"{'docker' if container[1] == 'docker' else 'podman'} stop {container[2]}"
         return f"sudo kill {self.pid}"
@@ -57,7 +63,7 @@ class Holder:
     def __str__(self) -> str:
         if self.pid == os.getpid():
             return "mjrelay itself (this process)"
-        program = PurePath(self.command.split(" ")[0].strip("'")).name
+        program = _program(self.command)
         unit = f", {self.unit}" if self.unit else ""
         return f"{program} (pid {self.pid}{unit})"
 
@@ -89,11 +95,20 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
         try:
             if _has_open(process, number) or _has_mapped(process, number):
                 holders.append(_holder(process, proc))
-        except PermissionError:
-            hidden = hidden or _can_hold(process)
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
+        except OSError:  # we may not look, or have too many files open to
+            hidden = hidden or _can_hold(process)
     return Search(tuple(holders), hidden)
+
+
+def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a process that had a device still has it. False also where we cannot tell."""
+    process = proc / str(holder.pid)
+    try:
+        return _has_open(process, number) or _has_mapped(process, number)
+    except OSError:
+        return False
 
 
 def describe(search: Search) -> str:
@@ -118,20 +133,32 @@ def _sees_few(proc: Path) -> bool:
 
 
 def _has_open(process: Path, number: int) -> bool:
-    return any(_is_device(file, number) for file in (process / "fd").iterdir() if _in_dev(file))
+    return any(_is_device(file, number) for file in (process / "fd").iterdir() if _is_local(file))
 
 
-def _in_dev(file: Path) -> bool:
-    """Whether a descriptor is of /dev. To ask more of others may hang on a dead file server."""
+def _is_local(file: Path) -> bool:
+    """Whether a descriptor leads to a path that can be asked without harm.
+
+    To any path, not only into /dev: a container may have its cameras elsewhere.
+    """
     try:
-        return str(file.readlink()).startswith("/dev/")
+        path = str(file.readlink())
     except FileNotFoundError:  # closed meanwhile
         return False
+    return path.startswith("/") and not path.startswith(_remote_folders())
+
+
+@functools.cache
+def _remote_folders() -> tuple[str, ...]:
+    """Where file systems of other computers are mounted."""
+    lines = (line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines())
+    return tuple(f"{folder}/" for _, folder, kind, *_ in lines if kind.startswith(_REMOTE))
 
 
 def _has_mapped(process: Path, number: int) -> bool:
     text = (process / "maps").read_bytes().decode("utf-8", "replace")
-    return any(_is_device(process / f"root{path}", number) for path in {*_MAPPED.findall(text)})
+    paths = {path for path in _MAPPED.findall(text) if not path.startswith(_remote_folders())}
+    return any(_is_device(process / f"root{path}", number) for path in paths)
 
 
 def _is_device(path: Path, number: int) -> bool:
@@ -161,6 +188,16 @@ def _holder(process: Path, proc: Path) -> Holder:
     # Not the advice to stop ourselves for what a child of ours does.
     ours = unit == _unit(proc / "self")[0] and pid != os.getpid()
     return Holder(pid, _command(process), None if ours else unit, of_user)
+
+
+def _program(command: str) -> str:
+    """What to call a process: its program, and what that runs if it says little by itself."""
+    words = [word.strip("'") for word in command.split(" ")]
+    name = PurePath(words[0]).name
+    if _INTERPRETER.match(name):
+        runs = next((word for word in words[1:] if not word.startswith("-")), "")
+        name = f"{name} {PurePath(runs).name}".strip()
+    return name
 
 
 def _command(process: Path) -> str:

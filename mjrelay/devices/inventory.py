@@ -51,7 +51,8 @@ class CaptureDevice:
         rows = [("model", self.model), ("node", self.path), ("bus", self.bus)]
         lines = modes.listing(self.modes)
         rows += [("modes" if index == 0 else "", line) for index, line in enumerate(lines)]
-        rows += [("held by", f"{h}: {h.advice}") for h in self.search.holders]
+        for holder in self.search.holders:
+            rows += [("held by", f"{holder}: {holder.advice}"), ("", holder.command)]
         if self.trouble:
             rows.append(("trouble", self.trouble))
         return "\n".join([self.source, *(f"  {name:<8} {value}" for name, value in rows)])
@@ -60,18 +61,6 @@ class CaptureDevice:
 def capture_devices() -> list[CaptureDevice]:
     """Every device that gives pictures, and those that cannot be asked. Disturbs nobody."""
     return [device for node in video_nodes() if (device := _examined(node))]
-
-
-def is_claimed(path: str) -> bool:
-    """Whether somebody streams from a device. False also where it does not even open."""
-    device = Capture()
-    try:
-        device.open(path)
-        return device.is_claimed()
-    except OSError:
-        return False
-    finally:
-        device.close()
 
 
 def _examined(node: VideoNode) -> CaptureDevice | None:

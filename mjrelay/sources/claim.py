@@ -16,11 +16,11 @@ from mjrelay.config import CameraConfig
 from mjrelay.devices import faults, modes
 from mjrelay.devices.capture import Capture
 from mjrelay.devices.finding import find_node
-from mjrelay.devices.holders import Holder, Search, find_holders
+from mjrelay.devices.holders import Holder, Search, find_holders, still_holds
 from mjrelay.devices.kmsg import recent_messages
 from mjrelay.devices.modes import Mode, Wanted
 from mjrelay.devices.nodes import UsbDevice, VideoNode, siblings, stable_name
-from mjrelay.errors import RemedyFailed, SourceError, SourceRefused
+from mjrelay.errors import SourceError, SourceRefused
 from mjrelay.sources.controls import Controls
 
 # When a device has just appeared, udev needs a moment to hand it to group video: seconds, on a
@@ -55,16 +55,11 @@ class Claim:
         self._address = address
         self._wanted = Wanted(config.size, config.fps, config.format)
         self._controls = controls
-        # The camera we streamed from, so that no other is taken for it.
+        # The camera we streamed from: a bare number is followed to it, and to no other.
         self._seen: UsbDevice | None = None
         self._searched_at = -math.inf
         self._search = Search((), hidden=False)
         self._name_told = False
-
-    @property
-    def usb(self) -> UsbDevice | None:
-        """The USB device behind the node, or the one there was."""
-        return self.node.usb if self.node else self._seen
 
     def start(self, device: Capture) -> Mode:
         """Find, open, configure and start the device. The caller closes it, whatever happens.
@@ -84,6 +79,7 @@ class Claim:
             device.start()
         except OSError as error:
             raise self.explained(error, device, mode, has) from error
+        self._tell_of_another_port(node)
         self._seen, self.holders = node.usb, ()
         self.facts["mode"] = str(mode)
         self._suggest_name(node)
@@ -110,30 +106,14 @@ class Claim:
         kernel = recent_messages(about, within=_KERNEL_SAID_WITHIN)
         return faults.explained(error, kernel=kernel, mode=mode, has=has or [])
 
-    def await_return(self) -> None:
-        """Wait until the device is back after a reset.
-
-        Raises:
-            RemedyFailed: It did not come back.
-        """
-        until = time.monotonic() + _RIGHTS_TIMEOUT
-        while True:
-            try:
-                find_node(self._address, seen=self._seen)
-            except SourceError as error:
-                if time.monotonic() > until:
-                    raise RemedyFailed(
-                        f"the camera did not come back within {_RIGHTS_TIMEOUT:g} s of a reset",
-                        "unplug it and plug it in again",
-                    ) from error
-                time.sleep(_LOOK_EVERY)
-            else:
-                return
+    def find(self) -> VideoNode:
+        """The node there is now. Raises SourceError while there is none."""
+        return find_node(self._address, seen=self._seen)
 
     def _open_node(self, device: Capture) -> VideoNode:
         """Open the node that gives pictures; refuse one that was named and does not."""
         self.node, self.holders = None, ()
-        named = find_node(self._address, seen=self._seen)
+        named = self.find()
         for node in [named, *siblings(named)]:
             self.node = node
             try:
@@ -166,8 +146,8 @@ class Claim:
     def _look_for_holders(self, node: VideoNode) -> None:
         """Search, unless those found lately are still there."""
         fresh = time.monotonic() - self._searched_at < _SEARCH_EVERY
-        alive = [Path(f"/proc/{holder.pid}").exists() for holder in self._search.holders]
-        if not (fresh and alive and all(alive)):
+        still = [still_holds(holder, node.number) for holder in self._search.holders]
+        if not (fresh and still and all(still)):
             self._search = find_holders(node.number)
             self._searched_at = time.monotonic()
 
@@ -178,6 +158,11 @@ class Claim:
             "usb port": node.usb.port if node.usb else None,
             "modes": modes.listing(has),
         }
+
+    def _tell_of_another_port(self, node: VideoNode) -> None:
+        """Nothing but the port tells some cameras from their twins."""
+        if self._seen and node.usb and node.usb.port != self._seen.port:
+            log.info("camera.moved", port=node.usb.port, was=self._seen.port, now=node.path)
 
     def _suggest_name(self, node: VideoNode) -> None:
         """A bare number may be another camera's after the next start: say so once."""

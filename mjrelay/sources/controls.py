@@ -1,6 +1,6 @@
 """Controls: a camera's settings as they should be, applied whenever it is opened."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -22,21 +22,15 @@ class Controls:
         self._wanted = dict(wanted)
         self._told: set[str] = set()
 
-    def apply(self, device: Capture, *, only: Iterable[str] | None = None) -> None:
-        """Set what is wanted. What the camera refuses or changes is told once, and goes on.
+    def apply(self, device: Capture) -> None:
+        """Set what is wanted. What the camera refuses or changes is told once, and goes on."""
+        if self._wanted:
+            self._set(device, self._wanted)
 
-        Automatic controls come first: while they are on, a camera refuses the value they decide.
-
-        Args:
-            device: The open device.
-            only: Names, if not all that is wanted.
-        """
-        names = self._wanted if only is None else only
-        if not names:
-            return
+    def _set(self, device: Capture, values: Mapping[str, int]) -> None:
+        """Set automatic controls first: while they are on, a camera refuses what they decide."""
         known = {control.name: control for control in device.controls()}
-        for name in sorted(names, key=lambda name: "auto" not in name):
-            wanted = self._wanted[name]
+        for name, wanted in sorted(values.items(), key=lambda item: "auto" not in item[0]):
             if name not in known:
                 self._tell(f"the camera has no control {name}", has=", ".join(known))
                 continue
@@ -82,8 +76,8 @@ class Controls:
             least, most = known[name].minimum, known[name].maximum
             if not least <= value <= most:
                 raise ValueError(f"{name} goes from {least} to {most}, not to {value}")
+        self._set(device, values)
         self._wanted.update(values)
-        self.apply(device, only=values)
 
     def _tell(self, event: str, **facts: str) -> None:
         """Say it once, not at each opening."""

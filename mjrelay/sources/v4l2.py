@@ -10,7 +10,6 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
@@ -25,7 +24,9 @@ from mjrelay.devices.capture import Capture
 from mjrelay.devices.holders import Holder
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import UsbDevice
+from mjrelay.devices.resetting import reset_unless_held
 from mjrelay.devices.udev import Hotplug
+from mjrelay.devices.worker import Worker
 from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.tally import Tally
@@ -36,8 +37,8 @@ from mjrelay.sources.controls import Controls
 
 T = TypeVar("T")
 
-# A camera that answers no control request costs the kernel 5 s for each (measured), and opening
-# makes two that matter.
+# A camera that answers nothing costs the kernel 5 s for each request (measured), and opening makes
+# several. After this time we say so; the thread goes on.
 _OPEN_TIMEOUT = 15.0
 # Closing is quick unless the camera is mute; then it goes on behind our back.
 _CLOSE_TIMEOUT = 1.0
@@ -61,9 +62,6 @@ class V4l2Source(Source):
         config: The camera's options.
     """
 
-    silent_hint = "it is opened again, and reset if that does not help"
-    stalled_hint = silent_hint
-
     def __init__(self, address: V4l2Address, config: CameraConfig) -> None:
         self.label = address.label
         self.tally = Tally()
@@ -72,10 +70,18 @@ class V4l2Source(Source):
             self.remedies[Remedy.USB_RESET] = partial(self._reset, usb.reset)
             if os.geteuid() == 0:  # nobody else may
                 self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, usb.reauthorize)
+        by_itself = (
+            "does it by itself while it runs" if config.usb_reset else "must not (usb_reset)"
+        )
+        self.silent_hint = f"a reset may help: mjrelay {by_itself}, or: mjrelay reset {self.label}"
+        self.stalled_hint = self.silent_hint
+        self._force = config.usb_reset == "force"
+        # A camera that nobody watches must not look silent.
+        self._unwatched_every = min(_UNWATCHED_EVERY, config.stall_timeout / 2)
         self._max_frame = config.max_frame
         self._controls = Controls(config.controls)
         self._claim = Claim(address, config, self._controls)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"v4l2:{self.label}")
+        self._worker = Worker(f"v4l2:{self.label}")
         self._ready = asyncio.Event()
         self._device: Capture | None = None
         self._cost_told = False
@@ -94,7 +100,7 @@ class V4l2Source(Source):
                 mode = await self._call(partial(self._claim.start, device), within=_OPEN_TIMEOUT)
             except TimeoutError as error:
                 raise SourceBroken(
-                    f"the camera does not answer: the kernel has waited for {_OPEN_TIMEOUT:g} s",
+                    f"the camera has not answered for {_OPEN_TIMEOUT:g} s",
                     "unplug it and plug it in again",
                 ) from error
             self._device = device
@@ -134,7 +140,7 @@ class V4l2Source(Source):
         """
         known = copy_context()  # so that what is logged there names the camera
         async with asyncio.timeout(within):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, known.run, work)
+            return await asyncio.wrap_future(self._worker.submit(partial(known.run, work)))
 
     async def _with_device(self, work: Callable[[Capture], T]) -> T:
         """Do something with the open device."""
@@ -148,7 +154,7 @@ class V4l2Source(Source):
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
         # Not cancelled when the wait is: it must happen in any case.
-        closing = asyncio.wrap_future(self._thread.submit(device.close))
+        closing = asyncio.wrap_future(self._worker.submit(device.close))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
 
     # Pictures
@@ -175,7 +181,7 @@ class V4l2Source(Source):
                     yield image
             elif len(data) != mode.width * mode.height * 2:
                 self.tally.dropped["corrupt"] += 1
-            elif self.watched or time.monotonic() - encoded_at >= _UNWATCHED_EVERY:
+            elif self.watched or time.monotonic() - encoded_at >= self._unwatched_every:
                 encoded_at = time.monotonic()
                 yield await self._call(partial(_encode, data, mode.size))
 
@@ -216,15 +222,8 @@ class V4l2Source(Source):
         await asyncio.sleep(_SUSPENDED_AFTER)
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
-        """Make the device leave the bus and come back, and wait until it has."""
-        device = self._claim.usb
-        if device is None:
-            raise RemedyFailed("it is no USB device, so it cannot be reset")
-
-        def reset() -> None:
-            act(device)
-            self._claim.await_return()
-
+        """Make the device leave the bus and come back, unless somebody else has taken it."""
+        reset = partial(reset_unless_held, self._claim.find, act, force=self._force)
         try:
             await self._call(reset, within=_RESET_TIMEOUT)
         except TimeoutError as error:

@@ -20,7 +20,7 @@ async def controls(_request: web.Request, camera: Camera) -> web.Response:
     try:
         found = await camera.source.read_controls()
     except (SourceError, TimeoutError) as error:
-        raise _not_open(camera) from error
+        raise _no_answer(camera, error) from error
     if found is None:
         raise web.HTTPNotFound(
             text=f"{camera.name} has no controls: only cameras of this computer have"
@@ -39,7 +39,7 @@ async def change_controls(request: web.Request, camera: Camera) -> web.Response:
     except ValueError as error:
         raise web.HTTPBadRequest(text=str(error)) from error
     except (SourceError, TimeoutError) as error:
-        raise _not_open(camera) from error
+        raise _no_answer(camera, error) from error
     return await controls(request, camera)
 
 
@@ -70,6 +70,8 @@ async def reset(request: web.Request, camera: Camera) -> web.Response:
             text=f"{camera.name} cannot be reset: it is no USB camera, or usb_reset = false"
         )
     _not_idle(camera)
+    if camera.holders:
+        raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.trouble}")
     camera.restart(Remedy.USB_RESET)
     return web.Response(status=202, text=f"{camera.name} is being reset\n")
 
@@ -79,9 +81,10 @@ def _not_idle(camera: Camera) -> None:
         raise web.HTTPConflict(text=f"{camera.name} is closed: it is opened for its first viewer")
 
 
-def _not_open(camera: Camera) -> web.HTTPServiceUnavailable:
+def _no_answer(camera: Camera, error: Exception) -> web.HTTPServiceUnavailable:
+    why = error.reason if isinstance(error, SourceError) else "the camera does not answer"
     return web.HTTPServiceUnavailable(
-        text=f"{camera.name} is {camera.state}: its controls are there while it streams",
+        text=f"{camera.name} is {camera.state}: {why}; try again when it streams",
         headers={"Retry-After": "1"},
     )
 

@@ -1,0 +1,52 @@
+"""Worker: a thread for calls that may block, one after the other."""
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Calls = queue.SimpleQueue[tuple["Future[Any]", Callable[[], Any]] | None]
+
+
+class Worker:
+    """Runs calls in their order, in a thread that starts with the first.
+
+    Unlike those of an executor it does not keep the program from ending: the kernel may hold it for
+    a minute and a half when a camera no longer answers.
+
+    Args:
+        name: The thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: _Calls = queue.SimpleQueue()
+        self._started = False
+        # It ends with whoever made it.
+        weakref.finalize(self, self._calls.put, None)
+
+    def submit(self, work: Callable[[], T]) -> "Future[T]":
+        """Let a call wait for its turn; cancelling it before that leaves it out."""
+        if not self._started:
+            self._started = True
+            threading.Thread(target=_run, args=(self._calls,), name=self._name, daemon=True).start()
+        future: Future[T] = Future()
+        self._calls.put((future, work))
+        return future
+
+
+def _run(calls: _Calls) -> None:
+    while call := calls.get():
+        future, work = call
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it shall see it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        del call, future, work  # or the last call's device would live until the next
