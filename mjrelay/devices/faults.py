@@ -13,6 +13,13 @@ GONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 """What every request to a device that was unplugged or reset answers."""
 BUSY = errno.EBUSY
 
+_MANY_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
+_SHORTAGES = {
+    errno.EPERM: "allow it: DeviceAllow=char-81 rw in the unit, or --device for a container",
+    errno.EMFILE: _MANY_FILES,
+    errno.ENFILE: _MANY_FILES,
+    errno.ENOMEM: "there is no memory left: choose a smaller size, or end other programs",
+}
 _CABLE = "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
@@ -49,21 +56,13 @@ def explained(
 
 def _no_fault_of_the_camera(error: OSError, mode: Mode | None, has: Sequence[Mode]) -> str | None:
     """What to do about an error that no reset would cure; None for all others."""
-    match error.errno:
-        case errno.EACCES:
-            return _how_to_be_allowed()
-        case errno.EPERM:
-            return "allow it: DeviceAllow=char-81 rw in the unit, or --device for a container"
-        case errno.ENOSPC:
-            return _less(mode, has)
-        case errno.EMFILE | errno.ENFILE:
-            return "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
-        case errno.ENOMEM:
-            return "there is no memory left: choose a smaller size, or end other programs"
-        case errno.EINVAL if error.filename != "VIDIOC_DQBUF":
-            return f"try another size, fps or format than {mode}"
-        case _:
-            return None
+    if error.errno == errno.EACCES:
+        return _how_to_be_allowed()
+    if error.errno == errno.ENOSPC:
+        return _less(mode, has)
+    if error.errno == errno.EINVAL and error.filename != "VIDIOC_DQBUF":
+        return f"try another size, fps or format than {mode}"
+    return _SHORTAGES.get(error.errno or 0)
 
 
 def gone() -> SourceUnreachable:
