@@ -218,8 +218,8 @@ class Camera:
                 self._wake.clear()
             self.holders = self.source.holders
             state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
-            # Another who has it is another trouble.
-            kind = (error.kind, self.holders)
+            # Another program that has it is another trouble.
+            kind = (error.kind, *sorted({holder.command for holder in self.holders}))
             self._enter(state, error.reason, step.note or error.hint, kind=kind)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
@@ -321,7 +321,7 @@ class Camera:
         apply = self.source.remedies.get(remedy)
         if apply is None:
             return
-        if self._unwanted():
+        if self._unwanted() and not asked:
             self._ladder.not_done(remedy)  # nobody watches: others may have it
             return
         log.warning("camera.remedy", remedy=remedy.value, because=self.reason or "asked for")
@@ -329,7 +329,7 @@ class Camera:
             await apply()
         except RemedyFailed as error:
             if not asked:
-                self._ladder.not_done(remedy, because=error.hint)
+                self._ladder.not_done(remedy, because=None if error.is_held else error.hint)
             state: State = self.state if self.state in _DOWN else "recovering"
             self._enter(state, error.reason, error.hint, kind=f"no {remedy.value}")
         except Exception:

@@ -292,7 +292,9 @@ def _reset(options: argparse.Namespace) -> int:
         raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
     _progress(f"resetting {address.label} …")
     try:
-        node = reset_unless_held(lambda: find_node(address), usb.reset, force=options.force)
+        node = reset_unless_held(
+            lambda seen: find_node(address, seen=seen), usb.reset, force=options.force
+        )
     except RemedyFailed as error:
         _progress("")
         hints = [error.hint] if error.hint else []

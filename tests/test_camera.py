@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from mjrelay.camera import Camera
+from mjrelay.devices.holders import Holder
 from mjrelay.devices.udev import Hotplug
 from mjrelay.errors import (
     RemedyFailed,
@@ -306,6 +308,7 @@ class MendableSource(ScriptedSource):
         story: "open" and the remedies, in order.
         ailing: What a remedy raises instead.
         ours: Paths of nodes it takes for its own.
+        held_by: Who has its device, at each opening; the last ones for good.
     """
 
     def __init__(self, *scripts: list[Step]) -> None:
@@ -313,6 +316,7 @@ class MendableSource(ScriptedSource):
         self.story: list[str] = []
         self.ailing: dict[Remedy, RemedyFailed] = {}
         self.ours = {"/dev/video0"}
+        self.held_by: list[tuple[Holder, ...]] = [()]
         self.remedies = {
             remedy: self._remedy(remedy)
             for remedy in (Remedy.RELEASE, Remedy.USB_RESET, Remedy.REAUTHORIZE)
@@ -323,6 +327,10 @@ class MendableSource(ScriptedSource):
         self.story.append("open")
         async with super().open() as images:
             yield images
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return self.held_by[min(self.opened, len(self.held_by)) - 1]
 
     def hotplug(self, event: Hotplug) -> bool:
         return event.path in self.ours
@@ -380,6 +388,73 @@ async def test_a_camera_that_another_has_is_reset_by_force(
     camera = scripted(source, **QUICK, usb_reset="force")
     async with running(camera):
         await until(lambda: source.story[:8] == CLIMB)
+
+
+FFMPEG = Holder(812, "/usr/bin/ffmpeg -i x", "old-cam.service")
+VLC = Holder(900, "/opt/vlc", None)
+
+
+async def told_of(camera: Camera, source: MendableSource, openings: int) -> list[EventDict]:
+    """Let a camera be busy for so many openings; return what the log says of that."""
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: source.opened > openings)
+    return [entry for entry in logs if entry["event"] == "camera.recovering"][:openings]
+
+
+async def test_who_has_a_camera_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 0.01)
+    source = MendableSource([SourceBusy("Device or resource busy", "held by some")])
+    source.held_by = [(FFMPEG, VLC)]
+    [told] = await told_of(scripted(source, **QUICK), source, 1)
+    assert told["log_level"] == "warning"
+    assert told["holders"] == [
+        {"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": "old-cam.service"},
+        {"pid": 900, "command": "/opt/vlc", "unit": None},
+    ]
+
+
+async def test_where_nobody_has_a_camera_the_log_has_no_word_of_holders() -> None:
+    camera = scripted(ScriptedSource([SourceLost("gone")], [*steps(1), SILENCE]), stall_timeout=30)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: camera.state == "streaming")
+    assert not [entry for entry in logs if "holders" in entry]
+
+
+async def test_another_who_has_a_camera_is_another_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 0.01)
+    source = MendableSource([SourceBusy("Device or resource busy", "held by some")])
+    source.held_by = [(FFMPEG,), (FFMPEG,), (VLC,), (VLC,), (FFMPEG, VLC), (FFMPEG,)]
+    told = await told_of(scripted(source, **QUICK), source, 6)
+    assert [(len(entry["holders"]), entry["log_level"]) for entry in told] == [
+        (1, "warning"),
+        (1, "debug"),
+        (1, "warning"),
+        (1, "debug"),
+        (2, "warning"),
+        (1, "debug"),
+    ]
+
+
+async def test_who_had_a_camera_is_forgotten_when_it_streams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 0.01)
+    busy: list[Step] = [SourceBusy("Device or resource busy", "held by some")]
+    source = MendableSource(busy, [*steps(1), SILENCE], busy, [*steps(2), SILENCE])
+    source.held_by = [(FFMPEG,), (), (FFMPEG,), ()]
+    camera = scripted(source, **QUICK, stall_timeout=30)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: camera.published == 1)
+            assert camera.holders == ()
+            camera.restart()
+            await until(lambda: camera.published == 2)
+    told = [entry["log_level"] for entry in logs if entry["event"] == "camera.recovering"]
+    assert told == ["warning", "warning"]
 
 
 async def test_a_camera_that_comes_back_by_itself_needs_no_remedy() -> None:
@@ -648,6 +723,90 @@ async def test_a_restart_during_the_opening_hides_no_later_stall() -> None:
         await until(lambda: camera.failures["stalled"] == 1)
     assert source.story == ["open", "open"]
     assert camera.published == 1
+
+
+@pytest.mark.parametrize("remedy", [Remedy.REOPEN, Remedy.USB_RESET])
+async def test_a_restart_asked_for_while_an_attempt_fails_does_not_wait(remedy: Remedy) -> None:
+    source = SlowSource([BROKEN], [*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=30, redial_delay=60, retry_max=60)
+    async with running(camera):
+        await until(lambda: source.dialled)
+        camera.restart(remedy)
+        source.answers.set()
+        await until(lambda: camera.state == "streaming")
+    done = [remedy.value] if remedy in source.remedies else []
+    assert source.story == ["open", *done, "open"]
+    assert camera.failures == {"broken": 1}
+
+
+async def test_a_restart_asked_for_while_a_missing_camera_is_looked_for_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.recovery.backoff.DIAL_EVERY", 60.0)
+    source = SlowSource([SourceUnreachable("it is not there")], [*steps(1), SILENCE])
+    camera = scripted(source, stall_timeout=30, redial_delay=60, retry_max=60)
+    async with running(camera):
+        await until(lambda: source.dialled)
+        camera.restart()
+        source.answers.set()
+        await until(lambda: camera.state == "streaming")
+
+
+# Remedies on demand
+
+
+def on_demand(source: MendableSource, **options: object) -> Camera:
+    return scripted(source, mode="demand", linger=0.0, **options)
+
+
+async def test_no_remedy_is_applied_when_nobody_wants_the_camera() -> None:
+    source = MendableSource([BROKEN])
+    camera = on_demand(source, redial_delay=0.2, retry_max=0.2)
+    with capture_logs() as logs:
+        async with running(camera):
+            with camera.watched():
+                await until(lambda: camera.failures["broken"] == 2 and camera.retry_in is not None)
+            await until(lambda: camera.state == "idle")
+            assert source.story == ["open", "open"], "no release"
+    assert "camera.remedy" not in [entry["event"] for entry in logs]
+    assert not camera.remedied
+
+
+async def test_while_somebody_wants_it_a_camera_on_demand_is_mended_as_any() -> None:
+    source = MendableSource([BROKEN])
+    camera = on_demand(source, **QUICK, usb_resets_per_hour=2)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: source.story[:8] == CLIMB)
+
+
+async def test_a_reset_that_nobody_wants_costs_no_allowance() -> None:
+    source = MendableSource([BROKEN])
+    source.remedies = {Remedy.USB_RESET: source.remedies[Remedy.USB_RESET]}
+    camera = on_demand(source, redial_delay=0.2, retry_max=0.2, usb_resets_per_hour=1)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.failures["broken"] == 2 and camera.retry_in is not None)
+        await until(lambda: camera.state == "idle")
+        assert source.story == ["open", "open"]
+        with camera.watched():
+            await until(lambda: camera.resets == 1)
+
+
+async def test_a_reset_asked_for_that_nobody_wants_gives_no_allowance_back() -> None:
+    source = MendableSource([BROKEN])
+    source.remedies = {Remedy.USB_RESET: source.remedies[Remedy.USB_RESET]}
+    camera = on_demand(source, redial_delay=0.05, retry_max=0.05, usb_resets_per_hour=1)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.resets == 1 and camera.retry_in is not None)
+        camera.restart(Remedy.USB_RESET)
+        await until(lambda: camera.state == "idle")
+        planned = source.story.count("usb_reset")
+        with camera.watched():
+            failed = camera.failures["broken"]
+            await until(lambda: camera.failures["broken"] > failed + 6)
+    assert source.story.count("usb_reset") == planned
 
 
 async def test_a_camera_that_is_idle_is_not_restarted_later() -> None:

@@ -14,7 +14,7 @@ from mjrelay.devices.inventory import CaptureDevice
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import UsbDevice, VideoNode
 from mjrelay.errors import ConfigError, ListenError, RemedyFailed, SourceUnreachable
-from tests.support.device import WEBCAM, FakeDevice, failure, node_at
+from tests.support.device import WEBCAM, YUYV, FakeDevice, failure, node_at
 
 SOURCES = "http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND"
 CARD = '[camera.front]\nsource = "testcard:"\n'
@@ -302,7 +302,10 @@ def test_devices_begin_with_what_to_paste(
     first, second, rest = printed.out.split("\n\n")
     assert first.splitlines()[0] == "usb:046d:0825:0"
     assert second.splitlines()[0] == "usb:046d:0825:2"
-    assert second.endswith("held by  ffmpeg (pid 812): sudo kill 812")
+    assert second.splitlines()[-2:] == [
+        "  held by  ffmpeg (pid 812): sudo kill 812",
+        "           /usr/bin/ffmpeg -i x",
+    ]
     assert (rest, printed.err) == ("", "")
 
 
@@ -352,7 +355,7 @@ class Port:
 
     Attributes:
         nodes: Where its node is, at each look; the last one for good.
-        claimed: Whether somebody streams from it.
+        device: What is behind it.
         ails: What a reset raises.
         resets: The devices that were reset.
         looks: What was looked for.
@@ -360,15 +363,21 @@ class Port:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.nodes: list[VideoNode | SourceUnreachable] = [node_at("/dev/video0")]
-        self.claimed = False
+        self.device = FakeDevice()
         self.ails: RemedyFailed | None = None
         self.resets: list[UsbDevice] = []
         self.looks: list[tuple[V4l2Address, UsbDevice | None]] = []
         search = Search((FFMPEG,), hidden=False)
         monkeypatch.setattr("mjrelay.devices.finding.find_node", self.find_node)
-        monkeypatch.setattr("mjrelay.devices.inventory.is_claimed", lambda _path: self.claimed)
-        monkeypatch.setattr("mjrelay.devices.holders.find_holders", lambda _number: search)
+        monkeypatch.setattr("mjrelay.devices.resetting.Capture", self.device.capture)
+        monkeypatch.setattr("mjrelay.devices.resetting.find_holders", lambda _number: search)
+        monkeypatch.setattr("mjrelay.devices.resetting._LOOK_EVERY", 0.001)
+        monkeypatch.setattr("mjrelay.devices.resetting._BACK_WITHIN", 0.05)
         monkeypatch.setattr("mjrelay.devices.usb.reset", self.reset)
+
+    def claim(self) -> None:
+        """Let somebody stream from it."""
+        self.device.fails["configure"] = failure(errno.EBUSY, "VIDIOC_S_FMT")
 
     def find_node(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
         self.looks.append((address, seen))
@@ -406,27 +415,51 @@ def test_a_reset_takes_usb_ids(port: Port) -> None:
 def test_a_camera_in_use_is_not_reset_and_who_uses_it_is_said(
     port: Port, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.claimed = True
+    port.claim()
     assert status("reset", "/dev/video0") == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        "/dev/video0 is in use, held by ffmpeg (pid 812): sudo kill 812",
-        "or reset it anyway: --force",
+        "/dev/video0 is in use",
+        "held by ffmpeg (pid 812): sudo kill 812",
+        "to reset it anyway: --force",
     ]
     assert printed.out == ""
     assert port.resets == []
 
 
 def test_a_camera_in_use_is_reset_by_force(port: Port) -> None:
-    port.claimed = True
+    port.claim()
     assert status("reset", "--force", "/dev/video0") == 0
     assert port.resets == [WEBCAM]
+
+
+def test_a_camera_whose_link_comes_back_late_is_waited_for(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = SourceUnreachable("/dev/v4l/by-id/x is not there", "plug it in")
+    port.nodes += [gone, gone, node_at("/dev/video1")]
+    assert status("reset", "/dev/v4l/by-id/x") == 0
+    assert capsys.readouterr().out == "Webcam C270 was reset and is at /dev/video1\n"
+    assert port.resets == [WEBCAM]
+
+
+def test_a_camera_that_never_comes_back_is_a_failure(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port.nodes.append(SourceUnreachable("/dev/video0 is not there", "plug it in"))
+    assert status("reset", "/dev/video0") == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "the camera did not come back within 0.05 s of the reset",
+        "unplug it and plug it in again",
+    ]
+    assert printed.out == ""
 
 
 def test_what_is_no_usb_device_is_not_reset(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
     port.nodes = [node_at("/dev/video0", usb=None)]
     assert status("reset", "/dev/video0") == 1
-    assert capsys.readouterr().err == "/dev/video0 is no USB device: it cannot be reset\n"
+    assert capsys.readouterr().err == ("/dev/video0 is no USB device, so it cannot be reset\n")
 
 
 @pytest.mark.parametrize("hint", ["plug it in", None])
@@ -507,3 +540,16 @@ def test_probe_for_programs_names_who_holds_a_camera(
     assert report["reachable"] is True
     assert report["holders"] == [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": None}]
     assert report["facts"]["modes"] == ["MJPG 64x48 at 30 fps"]
+
+
+@pytest.mark.usefixtures("webcam")
+def test_a_probe_watches_so_that_every_picture_is_encoded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = FakeDevice([bytes([16 * number, 128] * 64 * 48) for number in range(5)])
+    raw.modes = [YUYV]
+    monkeypatch.setattr("mjrelay.sources.v4l2.Capture", raw.capture)
+    assert status("probe", "--json", "--seconds", "0.3", "/dev/video0") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pictures"] == 5
+    assert report["facts"]["mode"] == "YUYV 64x48 at 30 fps"

@@ -20,6 +20,7 @@ _SHORTAGES = {
     errno.ENFILE: _MANY_FILES,
     errno.ENOMEM: "there is no memory left: choose a smaller size, or end other programs",
 }
+_SETTING_UP = ("VIDIOC_S_FMT", "VIDIOC_S_PARM", "VIDIOC_REQBUFS", "VIDIOC_STREAMON")
 _CABLE = "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
@@ -60,8 +61,8 @@ def _no_fault_of_the_camera(error: OSError, mode: Mode | None, has: Sequence[Mod
         return _how_to_be_allowed()
     if error.errno == errno.ENOSPC:
         return _less(mode, has)
-    if error.errno == errno.EINVAL and error.filename != "VIDIOC_DQBUF":
-        return f"try another size, fps or format than {mode}"
+    if error.errno == errno.EINVAL and error.filename in _SETTING_UP:
+        return "try another size, fps or format" + (f" than {mode}" if mode else "")
     return _SHORTAGES.get(error.errno or 0)
 
 

@@ -3,7 +3,6 @@
 A forked child and a forgotten mapping keep a camera busy too, so both are looked for.
 """
 
-import functools
 import os
 import re
 import stat
@@ -21,7 +20,9 @@ _CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})[0-9a-f]*\.scope")
 _MAPPED = re.compile(r"^\S+ ...s \S+ \S+ \S+ +(/.*)$", re.MULTILINE)
 # To ask of a file there may hang, if the server is dead.
 _REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "glusterfs", "lustre")
-# Programs that say little: what they run is the second word.
+_OCTAL = re.compile(r"\\([0-7]{3})")
+# Programs that say little: what they run is the first word that looks like a file.
+_FILE = re.compile(r"^[^-].*(/|\.\w+$)")
 _INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
 # Systemd's cgroup, of the unified hierarchy or of the old kind.
@@ -90,10 +91,15 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
         proc: Where processes are found.
     """
     holders = []
-    hidden = _sees_few(proc)
-    for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
+    try:
+        remote = _remote_folders()
+        processes = [path for path in proc.iterdir() if path.name.isdecimal()]
+        hidden = _sees_few(proc)
+    except OSError:  # no more files may be open
+        return Search((), hidden=True)
+    for process in sorted(processes, key=lambda path: int(path.name)):
         try:
-            if _has_open(process, number) or _has_mapped(process, number):
+            if _holds(process, number, remote):
                 holders.append(_holder(process, proc))
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
@@ -106,7 +112,7 @@ def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool
     """Whether a process that had a device still has it. False also where we cannot tell."""
     process = proc / str(holder.pid)
     try:
-        return _has_open(process, number) or _has_mapped(process, number)
+        return _holds(process, number, _remote_folders())
     except OSError:
         return False
 
@@ -132,11 +138,23 @@ def _sees_few(proc: Path) -> bool:
     return space != _EVERY_PROCESS or not (proc / "1").exists()
 
 
-def _has_open(process: Path, number: int) -> bool:
-    return any(_is_device(file, number) for file in (process / "fd").iterdir() if _is_local(file))
+def _holds(process: Path, number: int, remote: tuple[str, ...]) -> bool:
+    """Whether a process has a device open or mapped.
+
+    Args:
+        process: Its directory in /proc.
+        number: The device's number.
+        remote: Folders in which nothing can be asked without the risk to hang.
+    """
+    files = (process / "fd").iterdir()
+    if any(_is_device(file, number) for file in files if _is_local(file, remote)):
+        return True
+    text = (process / "maps").read_bytes().decode("utf-8", "replace")
+    paths = {path for path in _MAPPED.findall(text) if not path.startswith(remote)}
+    return any(_is_device(process / f"root{path}", number) for path in paths)
 
 
-def _is_local(file: Path) -> bool:
+def _is_local(file: Path, remote: tuple[str, ...]) -> bool:
     """Whether a descriptor leads to a path that can be asked without harm.
 
     To any path, not only into /dev: a container may have its cameras elsewhere.
@@ -145,20 +163,15 @@ def _is_local(file: Path) -> bool:
         path = str(file.readlink())
     except FileNotFoundError:  # closed meanwhile
         return False
-    return path.startswith("/") and not path.startswith(_remote_folders())
+    return path.startswith("/") and not path.startswith(remote)
 
 
-@functools.cache
 def _remote_folders() -> tuple[str, ...]:
     """Where file systems of other computers are mounted."""
     lines = (line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines())
-    return tuple(f"{folder}/" for _, folder, kind, *_ in lines if kind.startswith(_REMOTE))
-
-
-def _has_mapped(process: Path, number: int) -> bool:
-    text = (process / "maps").read_bytes().decode("utf-8", "replace")
-    paths = {path for path in _MAPPED.findall(text) if not path.startswith(_remote_folders())}
-    return any(_is_device(process / f"root{path}", number) for path in paths)
+    folders = [folder for _, folder, kind, *_ in lines if kind.startswith(_REMOTE)]
+    # A space, tab or backslash is written as \040, \011 or \134.
+    return tuple(_OCTAL.sub(lambda code: chr(int(code[1], 8)), f"{f}/") for f in folders)
 
 
 def _is_device(path: Path, number: int) -> bool:
@@ -174,10 +187,10 @@ def _can_hold(process: Path) -> bool:
     try:
         # The name in parentheses may hold anything, parentheses too.
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except PermissionError:
-        return True
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    except OSError:
+        return True
     state, flags = fields[0], int(fields[6])
     return state not in "ZX" and not flags & _PF_KTHREAD
 
@@ -195,7 +208,7 @@ def _program(command: str) -> str:
     words = [word.strip("'") for word in command.split(" ")]
     name = PurePath(words[0]).name
     if _INTERPRETER.match(name):
-        runs = next((word for word in words[1:] if not word.startswith("-")), "")
+        runs = next((word for word in words[1:] if _FILE.search(word)), "")
         name = f"{name} {PurePath(runs).name}".strip()
     return name
 

@@ -1,26 +1,32 @@
 """Resetting a camera without taking it away from anybody. It may block for seconds."""
 
+import errno
 import time
 from collections.abc import Callable
 
 from mjrelay.devices.capture import Capture
 from mjrelay.devices.holders import describe, find_holders
-from mjrelay.devices.nodes import UsbDevice, VideoNode
+from mjrelay.devices.nodes import UsbDevice, VideoNode, siblings
 from mjrelay.errors import RemedyFailed, SourceError
 
 # Usually it is back when the reset returns; udev makes its links a moment later, on a busy computer
 # seconds later.
 _BACK_WITHIN = 6.0
 _LOOK_EVERY = 0.1
+_NOT_ASKED = (errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def reset_unless_held(
-    find: Callable[[], VideoNode], act: Callable[[UsbDevice], None], *, force: bool = False
+    find: Callable[[UsbDevice | None], VideoNode],
+    act: Callable[[UsbDevice], None],
+    *,
+    force: bool = False,
 ) -> VideoNode:
     """Reset a camera, and wait until it is back.
 
     Args:
-        find: Finds its node; raises SourceError while it is not there.
+        find: Finds its node, and after the reset that of the same device; raises SourceError
+            while it is not there.
         act: Resets a USB device.
         force: Even if another process has it, which throws that process out.
 
@@ -32,7 +38,7 @@ def reset_unless_held(
             back.
     """
     try:
-        node = find()
+        node = find(None)
     except SourceError as error:
         raise RemedyFailed(error.reason, error.hint) from error
     if node.usb is None:
@@ -43,7 +49,7 @@ def reset_unless_held(
     until = time.monotonic() + _BACK_WITHIN
     while True:
         try:
-            return find()
+            return find(node.usb)
         except SourceError as error:
             if time.monotonic() > until:
                 raise RemedyFailed(
@@ -54,19 +60,20 @@ def reset_unless_held(
 
 
 def _refuse_if_held(node: VideoNode) -> None:
-    """Raise RemedyFailed if another process has a camera, or may have it."""
-    if _is_claimed(node.path):
-        search = find_holders(node.number)
-        if search.holders or search.hidden:
-            raise RemedyFailed(f"{node.path} is in use", describe(search), is_held=True)
+    """Raise RemedyFailed if another process has a camera, or may have it: any node of it."""
+    for each in (node, *siblings(node)):
+        if _may_be_claimed(each.path):
+            search = find_holders(each.number)
+            if search.holders or search.hidden:
+                raise RemedyFailed(f"{each.path} is in use", describe(search), is_held=True)
 
 
-def _is_claimed(path: str) -> bool:
+def _may_be_claimed(path: str) -> bool:
+    """Whether somebody has claimed a node, or we are not able to ask."""
     device = Capture()
     try:
-        device.open(path)
-        return device.is_claimed()
-    except OSError:  # it cannot even be opened: that is no sign of somebody who has it
-        return False
+        return device.open(path) and device.is_claimed()
+    except OSError as error:  # most likely of a camera that needs the reset
+        return error.errno in _NOT_ASKED
     finally:
         device.close()

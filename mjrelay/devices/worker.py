@@ -39,14 +39,19 @@ class Worker:
 
 
 def _run(calls: _Calls) -> None:
-    while call := calls.get():
-        future, work = call
-        if not future.set_running_or_notify_cancel():
-            continue
+    while _run_next(calls):
+        pass
+
+
+def _run_next(calls: _Calls) -> bool:
+    """Run one call. In a frame of its own, so that nothing of it lives until the next one."""
+    call = calls.get()
+    if call is None:
+        return False
+    future, work = call
+    if future.set_running_or_notify_cancel():
         try:
-            result = work()
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - whoever waits for it shall see it
             future.set_exception(error)
-        else:
-            future.set_result(result)
-        del call, future, work  # or the last call's device would live until the next
+    return True

@@ -106,9 +106,13 @@ class Claim:
         kernel = recent_messages(about, within=_KERNEL_SAID_WITHIN)
         return faults.explained(error, kernel=kernel, mode=mode, has=has or [])
 
-    def find(self) -> VideoNode:
-        """The node there is now. Raises SourceError while there is none."""
-        return find_node(self._address, seen=self._seen)
+    def find(self, seen: UsbDevice | None = None) -> VideoNode:
+        """The node there is now. Raises SourceError while there is none.
+
+        Args:
+            seen: The device it was behind, where that is known better than by us.
+        """
+        return find_node(self._address, seen=seen or self._seen)
 
     def _open_node(self, device: Capture) -> VideoNode:
         """Open the node that gives pictures; refuse one that was named and does not."""

@@ -70,7 +70,7 @@ async def reset(request: web.Request, camera: Camera) -> web.Response:
             text=f"{camera.name} cannot be reset: it is no USB camera, or usb_reset = false"
         )
     _not_idle(camera)
-    if camera.holders:
+    if camera.holders and camera.config.usb_reset != "force":
         raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.trouble}")
     camera.restart(Remedy.USB_RESET)
     return web.Response(status=202, text=f"{camera.name} is being reset\n")

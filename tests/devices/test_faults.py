@@ -30,9 +30,11 @@ def failed(code: int, request: str | None = "VIDIOC_STREAMON") -> OSError:
         (errno.ENOSPC, SourceRefused),
         (errno.EIO, SourceBroken),
         (errno.EPROTO, SourceBroken),
-        (errno.EINVAL, SourceBroken),
+        (errno.EINVAL, SourceRefused),
+        (errno.EMFILE, SourceRefused),
+        (errno.ENFILE, SourceRefused),
+        (errno.ENOMEM, SourceRefused),
         (errno.EPIPE, SourceBroken),
-        (errno.ENOMEM, SourceBroken),
         (errno.ETIMEDOUT, SourceBroken),
     ],
 )
@@ -55,7 +57,7 @@ def test_a_device_that_fails_and_what_the_kernel_said() -> None:
         "VIDIOC_STREAMON: Input/output error (kernel: uvcvideo 1-1:1.1: Failed to set UVC commit "
         "control : -32 (exp. 26).; usb 1-1: x)"
     )
-    assert error.hint == "it may have crashed, or the cable may be loose"
+    assert error.hint == "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
 def test_a_device_that_fails_and_the_kernel_is_silent() -> None:
@@ -100,7 +102,47 @@ def test_a_user_without_a_name_has_no_command(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.delenv("SYSTEMD_EXEC_PID", raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    assert faults.explained(failed(errno.EPERM)).hint == "run mjrelay as a user of group video"
+    assert faults.explained(failed(errno.EACCES)).hint == "run mjrelay as a user of group video"
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (
+            errno.EPERM,
+            "allow it: DeviceAllow=char-81 rw in the unit, or --device for a container",
+        ),
+        (errno.EMFILE, "let more files be open, with LimitNOFILE= in the unit or ulimit -n"),
+        (errno.ENFILE, "let more files be open, with LimitNOFILE= in the unit or ulimit -n"),
+        (
+            errno.ENOMEM,
+            "there is no memory left: choose a smaller size, or end other programs",
+        ),
+    ],
+)
+def test_what_the_computer_lacks_comes_with_how_to_give_it(code: int, hint: str) -> None:
+    error = faults.explained(failed(code, "/dev/video0"), kernel=["uvcvideo 1-1: said so"], mode=HD)
+    assert error.reason == f"/dev/video0: {os.strerror(code)} (kernel: uvcvideo 1-1: said so)"
+    assert error.hint == hint
+
+
+def test_a_mode_that_the_driver_refuses_is_named() -> None:
+    error = faults.explained(failed(errno.EINVAL, "VIDIOC_S_FMT"), mode=VGA)
+    assert isinstance(error, SourceRefused)
+    assert error.reason == "VIDIOC_S_FMT: Invalid argument"
+    assert error.hint == f"try another size, fps or format than {VGA}"
+
+
+@pytest.mark.parametrize("request_name", ["VIDIOC_QUERYCAP", "VIDIOC_ENUM_FMT"])
+def test_before_a_mode_was_tried_no_other_is_advised(request_name: str) -> None:
+    error = faults.explained(failed(errno.EINVAL, request_name))
+    assert "None" not in (error.hint or "")
+
+
+@pytest.mark.parametrize("request_name", ["VIDIOC_DQBUF", "VIDIOC_QBUF"])
+def test_a_stream_that_the_driver_has_ended_is_broken(request_name: str) -> None:
+    """It answers so when the buffers were taken away, whatever the mode is."""
+    assert isinstance(faults.explained(failed(errno.EINVAL, request_name), mode=HD), SourceBroken)
 
 
 @pytest.mark.parametrize(

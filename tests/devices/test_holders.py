@@ -1,8 +1,10 @@
 """Holders: who has a device, found among real processes and invented ones."""
 
 import contextlib
-import mmap
+import errno
 import os
+import resource
+import stat
 import subprocess
 import sys
 import time
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mjrelay.devices.holders import Holder, Search, describe, find_holders
+from mjrelay.devices import holders
+from mjrelay.devices.holders import Holder, Search, describe, find_holders, still_holds
 from tests.devices.tree import device_number
 
 FULL = device_number("full")
@@ -54,26 +57,50 @@ def test_our_own_process_is_found() -> None:
         holder = holder_of(os.getpid())
     assert holder
     assert describe(Search((holder,), hidden=False)) == (
-        "held by mjrelay itself (this process): restart mjrelay"
+        "held by mjrelay itself (this process): "
+        "let one camera of the configuration have it, not two"
     )
     assert holder_of(os.getpid()) is None
 
 
-def test_a_mapping_without_a_descriptor_is_found() -> None:
-    with Path("/dev/zero").open("r+b") as device:
-        file = os.dup(device.fileno())
-        script = (
-            "import ctypes, os, time\n"
-            "map = ctypes.CDLL(None).mmap\n"
-            "map.argtypes = [ctypes.c_void_p, *[ctypes.c_long] * 5]\n"
-            f"map(None, 4096, {mmap.PROT_READ}, {mmap.MAP_PRIVATE}, 0, 0)\n"
-            "os.close(0)\n"
-            "print(flush=True); time.sleep(60)"
-        )
-        with process(sys.executable, "-c", script, stdin=file) as child:
-            os.close(file)
-            assert "/dev/zero" in Path(f"/proc/{child}/maps").read_text()
-            assert holder_of(child, device_number("zero"))
+def test_a_device_outside_of_dev_is_found(tmp_path: Path) -> None:
+    """A container may have its camera anywhere."""
+    camera = tmp_path / "camera"
+    try:
+        os.mknod(camera, stat.S_IFCHR | 0o600, FULL)
+        device = camera.open("rb")
+    except PermissionError:
+        pytest.skip("only root may make a device, and not on every file system")
+    with device, process(sys.executable, "-c", SLEEPER, stdin=device.fileno()) as child:
+        holder = holder_of(child)
+        assert holder
+        assert still_holds(holder, FULL)
+        assert not still_holds(holder, device_number("null"))
+    assert not still_holds(holder, FULL)
+
+
+@pytest.mark.parametrize(("shared", "found"), [("MAP_SHARED", True), ("MAP_PRIVATE", False)])
+def test_a_mapping_without_a_descriptor_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str, found: bool
+) -> None:
+    """A file stands for the device: no device that every computer has can be mapped shared."""
+    file = tmp_path / "buffers"
+    file.write_bytes(bytes(4096))
+    script = (
+        "import ctypes, mmap, os, sys, time\n"
+        "file = os.open(sys.argv[1], os.O_RDWR)\n"
+        "map = ctypes.CDLL(None).mmap\n"
+        "map.argtypes = [ctypes.c_void_p, *[ctypes.c_long] * 5]\n"
+        f"map(None, 4096, mmap.PROT_READ, mmap.{shared}, file, 0)\n"
+        "os.close(file)\n"
+        "print(flush=True); time.sleep(60)"
+    )
+    monkeypatch.setattr(
+        holders, "_is_device", lambda path, _number: path.exists() and path.samefile(file)
+    )
+    with process(sys.executable, "-c", script, str(file)) as child:
+        assert str(file) in Path(f"/proc/{child}/maps").read_text()
+        assert bool(holder_of(child)) is found
 
 
 def test_processes_that_end_meanwhile_do_no_harm() -> None:
@@ -149,7 +176,7 @@ def test_the_sentence_tells_who_and_what_to_do(proc: Proc) -> None:
     search = find_holders(FULL, proc.root)
     assert not search.hidden
     assert describe(search) == (
-        "held by ffmpeg (pid 812, old-cam.service): systemctl stop old-cam.service; "
+        "held by ffmpeg (pid 812, old-cam.service): sudo systemctl stop old-cam.service; "
         "by vlc (pid 900, session-3.scope): sudo kill 900"
     )
 
@@ -157,13 +184,17 @@ def test_the_sentence_tells_who_and_what_to_do(proc: Proc) -> None:
 @pytest.mark.parametrize(
     ("cgroup", "unit", "advice"),
     [
-        ("9:name=systemd:/system.slice/a.service\n0::/", "a.service", "systemctl stop a.service"),
+        (
+            "9:name=systemd:/system.slice/a.service\n0::/",
+            "a.service",
+            "sudo systemctl stop a.service",
+        ),
         (
             "0::/user.slice/user-7.slice/user@7.service/app.slice/cam.service",
             "cam.service",
             "systemctl --user stop cam.service",
         ),
-        ("0::/system.slice/user@7.service", "user@7.service", "systemctl stop user@7.service"),
+        ("0::/system.slice/user@7.service", "user@7.service", "sudo systemctl stop user@7.service"),
         (
             f"0::/system.slice/docker-{'1f' * 32}.scope",
             f"docker-{'1f' * 32}.scope",
@@ -191,18 +222,153 @@ def test_a_child_of_our_own_unit_is_killed_and_not_our_unit_stopped(proc: Proc) 
 
 
 @pytest.mark.parametrize(
-    ("path", "count"),
-    [("/dev/full", 1), ("/dev/full (deleted)", 0), ("/usr/dev/full", 0), ("/dev/null", 0)],
+    ("path", "rights", "count"),
+    [
+        ("/dev/full", "rw-s", 1),
+        ("/dev/full", "r--s", 1),
+        ("/dev/full", "rw-p", 0),  # buffers are mapped shared
+        ("/dev/full (deleted)", "rw-s", 0),
+        ("/usr/dev/full", "rw-s", 0),
+        ("/dev/null", "rw-s", 0),
+    ],
 )
-def test_maps(proc: Proc, path: str, count: int) -> None:
-    line = f"7f1c0000-7f1d0000 rw-s 00000000 00:05 331        {path}\n"
+def test_maps(proc: Proc, path: str, rights: str, count: int) -> None:
+    line = f"7f1c0000-7f1d0000 {rights} 00000000 00:05 331        {path}\n"
     proc.add(812, opens="/dev/null", maps="55d0-55d1 r--p 0 08:01 12 /usr/bin/x\n" + line)
     assert len(find_holders(FULL, proc.root).holders) == count
 
 
-def test_descriptors_outside_of_dev_are_not_touched(proc: Proc) -> None:
-    proc.add(812, opens="/mnt/dead-server/../../dev/full")
-    assert find_holders(FULL, proc.root).holders == ()
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A device outside of /dev, in a folder of its own."""
+    path = tmp_path_factory.mktemp("mounted") / "camera"
+    path.symlink_to("/dev/full")
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of which it was asked what they are."""
+    asked: list[str] = []
+    is_device = holders._is_device
+
+    def note(path: Path, number: int) -> bool:
+        asked.append(str(path.readlink()) if path.parent.name == "fd" else str(path))
+        return is_device(path, number)
+
+    monkeypatch.setattr(holders, "_is_device", note)
+    return asked
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_in_folders_of_other_computers_nothing_is_asked(
+    proc: Proc,
+    elsewhere: Path,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    remote: bool,
+) -> None:
+    folder = f"{elsewhere.parent}/" if remote else f"{elsewhere.parent}-of-another-name/"
+    monkeypatch.setattr(holders, "_remote_folders", lambda: (folder,))
+    proc.add(812, opens=str(elsewhere))
+    proc.add(813, opens="/dev/null", maps=f"7f1c-7f1d rw-s 0 00:05 331    {elsewhere}\n")
+    found = [holder.pid for holder in find_holders(FULL, proc.root).holders]
+    assert found == ([] if remote else [812, 813])
+    assert any(str(elsewhere) in path for path in asked) is not remote
+
+
+@pytest.mark.parametrize("target", ["pipe:[331]", "socket:[7]", "anon_inode:[eventfd]"])
+def test_what_has_no_path_is_not_asked(proc: Proc, asked: list[str], target: str) -> None:
+    proc.add(812, opens=target)
+    assert find_holders(FULL, proc.root) == Search((), hidden=False)
+    assert target not in asked
+
+
+MOUNTS = r"""sysfs /sys sysfs rw 0 0
+/dev/sda1 / ext4 rw 0 0
+server:/a /mnt/a nfs4 rw 0 0
+//server/b /mnt/b cifs rw 0 0
+me@server: /mnt/c fuse.sshfs rw 0 0
+tmpfs /mnt/d tmpfs rw 0 0
+server:/e /mnt/my\040files nfs rw 0 0
+"""
+
+
+@pytest.fixture
+def remote_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+    """What is found to be of other computers, of MOUNTS."""
+    monkeypatch.setattr(Path, "read_text", lambda *_args, **_options: MOUNTS)
+    holders._remote_folders.cache_clear()
+    yield holders._remote_folders()
+    holders._remote_folders.cache_clear()
+
+
+def test_which_folders_are_of_other_computers(remote_folders: tuple[str, ...]) -> None:
+    assert {"/mnt/a/", "/mnt/b/", "/mnt/c/"} <= {*remote_folders}
+    assert not {"/", "//", "/sys/", "/mnt/d/"} & {*remote_folders}
+
+
+def test_a_folder_of_another_computer_may_have_a_space(remote_folders: tuple[str, ...]) -> None:
+    assert "/mnt/my files/" in remote_folders
+
+
+# Whether it still has it
+
+
+def test_a_process_still_holds_what_it_has_open_or_mapped(proc: Proc) -> None:
+    proc.add(812)
+    proc.add(813, opens="/dev/null", maps="7f1c-7f1d rw-s 0 00:05 331        /dev/full\n")
+    for holder in find_holders(FULL, proc.root).holders:
+        assert still_holds(holder, FULL, proc.root)
+        assert not still_holds(holder, device_number("zero"), proc.root)
+
+
+def test_a_process_that_has_closed_it_holds_it_no_longer(proc: Proc) -> None:
+    place = proc.add(812)
+    (holder,) = find_holders(FULL, proc.root).holders
+    (place / "fd/0").unlink()
+    assert not still_holds(holder, FULL, proc.root)
+
+
+def test_a_process_that_has_ended_holds_nothing(proc: Proc) -> None:
+    place = proc.add(812)
+    (holder,) = find_holders(FULL, proc.root).holders
+    place.rename(proc.root / "gone")
+    assert not still_holds(holder, FULL, proc.root)
+
+
+def test_a_process_that_we_may_no_longer_look_into_is_not_believed(
+    proc: Proc, barred: set[int]
+) -> None:
+    proc.add(812)
+    (holder,) = find_holders(FULL, proc.root).holders
+    barred.add(812)
+    assert not still_holds(holder, FULL, proc.root)
+
+
+# What it is called
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("/usr/bin/ffmpeg -i x", "ffmpeg"),
+        ("python3 cam.py", "python3 cam.py"),
+        ("/usr/bin/python3.11 -u /opt/robot/cam.py --fast", "python3.11 cam.py"),
+        ("python3", "python3"),
+        ("python3 -i", "python3"),
+        ("python3 -m http.server", "python3 http.server"),
+        ("/usr/local/bin/node /srv/index.js", "node index.js"),
+        ("java -jar /srv/cam.jar", "java cam.jar"),
+        ("/bin/sh /opt/start.sh", "sh start.sh"),
+        ("bash", "bash"),
+        ("/usr/bin/pythonista x.py", "pythonista"),
+        ("/usr/bin/fish x", "fish"),
+    ],
+)
+def test_an_interpreter_is_shown_with_what_it_runs(command: str, name: str) -> None:
+    assert str(Holder(5, command, None)) == f"{name} (pid 5)"
+    assert str(Holder(5, command, "a.service")) == f"{name} (pid 5, a.service)"
 
 
 def test_a_command_line_is_short_and_printable(proc: Proc) -> None:
@@ -233,6 +399,50 @@ def test_who_may_hide_a_holder(proc: Proc, barred: set[int], stat: str, hidden: 
     search = find_holders(FULL, proc.root)
     assert search == Search((), hidden)
     assert ("sudo mjrelay devices" in describe(search)) == hidden
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_may_hide_a_holder(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    proc.add(812)
+    iterdir = Path.iterdir
+
+    def fail(path: Path) -> Iterator[Path]:
+        if path.parent.name == "812":
+            raise OSError(code, os.strerror(code), str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    assert find_holders(FULL, proc.root) == Search((), hidden=True)
+    assert not still_holds(Holder(812, "ffmpeg", None), FULL, proc.root)
+
+
+@contextlib.contextmanager
+def files_left(count: int) -> Iterator[None]:
+    """Let us open so many files more, and no others."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                files.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(count):
+            os.close(files.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in files:
+            os.close(file)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_where_no_more_files_can_be_opened_a_holder_may_be_hidden(proc: Proc, count: int) -> None:
+    proc.add(812)
+    with files_left(count):
+        search = find_holders(FULL, proc.root)
+    assert search.holders or search.hidden
 
 
 def test_processes_that_are_not_listed_may_hide_a_holder(proc: Proc) -> None:

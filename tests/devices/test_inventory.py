@@ -6,10 +6,10 @@ import pytest
 
 from mjrelay.devices import inventory
 from mjrelay.devices.holders import Holder, Search
-from mjrelay.devices.inventory import CaptureDevice, capture_devices, is_claimed
+from mjrelay.devices.inventory import CaptureDevice, capture_devices
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import VideoNode
-from tests.support.device import MJPG, FakeCapture, FakeDevice, failure, node_at
+from tests.support.device import MJPG, FakeDevice, failure, node_at
 
 FFMPEG = Holder(812, "/usr/bin/ffmpeg -i x", "old-cam.service")
 NOBODY = Search((), hidden=False)
@@ -83,7 +83,8 @@ def test_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "  bus      usb 1-1",
         "  modes    MJPG 640x480 at 30 fps; 64x48 at 30 fps",
         "           YUYV 640x480",
-        "  held by  ffmpeg (pid 812, old-cam.service): systemctl stop old-cam.service",
+        "  held by  ffmpeg (pid 812, old-cam.service): sudo systemctl stop old-cam.service",
+        "           /usr/bin/ffmpeg -i x",
     ]
 
 
@@ -102,19 +103,3 @@ def test_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "holders_hidden": True,
         "trouble": None,
     }
-
-
-@pytest.mark.parametrize("claimed", [True, False])
-def test_whether_it_is_claimed(
-    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, claimed: bool
-) -> None:
-    monkeypatch.setattr(FakeCapture, "is_claimed", lambda _self: claimed)
-    assert is_claimed("/dev/video0") is claimed
-    assert device.open_now == 0
-
-
-@pytest.mark.parametrize("step", ["open", "querycap"])
-def test_what_does_not_open_is_not_claimed(device: FakeDevice, step: str) -> None:
-    device.fails[step] = failure(errno.ENODEV)
-    assert not is_claimed("/dev/video0")
-    assert device.open_now == 0

@@ -156,3 +156,21 @@ def test_an_empty_change_does_nothing() -> None:
     device, capture = camera(setting("gain", 4))
     Controls({"gain": 9}).change(capture, {})  # type: ignore[arg-type]
     assert values_of(device) == {"gain": 4}
+
+
+@pytest.mark.parametrize("step", ["set", "controls"])
+def test_a_change_that_the_camera_leaves_unfinished_is_not_kept(step: str) -> None:
+    device, capture = camera(setting("gain"), setting("contrast"))
+    controls = Controls({"contrast": 3})
+    device.fails[step] = failure(errno.ENODEV, "VIDIOC_S_CTRL")
+    with pytest.raises(OSError, match="No such device"):
+        controls.change(capture, {"gain": 9, "contrast": 7})  # type: ignore[arg-type]
+    device, capture = camera(setting("gain"), setting("contrast"))
+    controls.apply(capture)  # type: ignore[arg-type]
+    assert values_of(device) == {"gain": 0, "contrast": 3}
+
+
+def test_a_change_sets_automatic_controls_first() -> None:
+    device, capture = camera(setting("exposure"), setting("auto_exposure"))
+    Controls({}).change(capture, {"exposure": 9, "auto_exposure": 1})  # type: ignore[arg-type]
+    assert device.story[-2:] == ["set auto_exposure 1", "set exposure 9"]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from PIL import Image
 from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from mjrelay.address import V4l2Address
+from mjrelay.devices import resetting
 from mjrelay.devices.holders import Holder, Search
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import UsbDevice, VideoNode
@@ -106,6 +109,9 @@ class Desk:
         self.searches += 1
         return self.search
 
+    def still_holds(self, holder: Holder, _number: int) -> bool:
+        return holder in self.search.holders and holder != ENDED
+
     def recent_messages(self, about: Sequence[str], *, within: float) -> list[str]:
         assert within > 0
         self.about = about
@@ -118,8 +124,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     path = tmp_path / "video0"
     path.touch()
     desk = Desk([node_at(str(path))])
-    for name in ("find_node", "siblings", "stable_name", "find_holders", "recent_messages"):
+    for name in ("find_node", "siblings", "stable_name", "find_holders", "still_holds"):
         monkeypatch.setattr(claim, name, getattr(desk, name))
+    monkeypatch.setattr(claim, "recent_messages", desk.recent_messages)
+    monkeypatch.setattr(resetting, "find_holders", desk.find_holders)
+    monkeypatch.setattr(resetting, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(v4l2, "_CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(claim, "_LOOK_EVERY", 0.01)
     return desk
@@ -141,7 +150,8 @@ class Plug:
         self, device: FakeDevice, address: str = "/dev/video0", **options: object
     ) -> V4l2Source:
         self.desk.device = device
-        self.monkeypatch.setattr(v4l2, "Capture", device.capture)
+        for module in (v4l2, resetting):
+            self.monkeypatch.setattr(module, "Capture", device.capture)
         return V4l2Source(V4l2Address.parse(address), config_for(address, **options))
 
 
@@ -423,7 +433,7 @@ async def test_a_stuck_opening_is_given_up_and_the_next_one_waits_for_its_turn(
     source = plug(device)
     error = await fails(source)
     assert isinstance(error, SourceBroken)
-    assert error.reason == "the camera does not answer: the kernel has waited for 0.1 s"
+    assert error.reason == "the camera has not answered for 0.1 s"
     assert isinstance(await fails(source), SourceBroken)
     assert device.story == OPENED[:3], "nobody else touches it meanwhile"
     monkeypatch.setattr(v4l2, "_OPEN_TIMEOUT", 5)
@@ -442,7 +452,7 @@ async def test_a_stuck_close_is_not_waited_for(plug: Plug) -> None:
     stuck = threading.Event()
     async with asyncio.timeout(5), source.open() as images:
         await anext(images)
-        source._thread.submit(stuck.wait, 5)
+        source._worker.submit(partial(stuck.wait, 5))
         began = time.monotonic()
     assert time.monotonic() - began < 1
     assert device.open_now == 1
@@ -535,6 +545,15 @@ async def test_holders_are_searched_anew_when_one_has_ended(
     assert await searches_for(plug(FakeDevice()), desk, *holders) == searches
 
 
+async def test_holders_that_have_let_go_are_searched_anew(plug: Plug, desk: Desk) -> None:
+    """They live on, and another one has it."""
+    source = plug(FakeDevice())
+    await searches_for(source, desk, FFMPEG)
+    other = Holder(os.getppid(), "/opt/vlc", None)
+    await searches_for(source, desk, other)
+    assert desk.searches == 2
+
+
 async def test_holders_are_searched_anew_after_a_while(
     plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,6 +639,51 @@ async def test_a_camera_that_never_streamed_is_not_held_on_to(plug: Plug, desk: 
     for _ in range(2):
         await fails(source)
     assert desk.seen == [None, None]
+
+
+def moves(logs: list[EventDict]) -> list[dict[str, object]]:
+    """What the log says of other ports."""
+    return [
+        {key: entry[key] for key in ("port", "was", "now", "log_level")}
+        for entry in logs
+        if entry["event"] == "camera.moved"
+    ]
+
+
+async def test_a_camera_at_another_port_is_told(plug: Plug, desk: Desk) -> None:
+    source = plug(FakeDevice([stamped(1)]), "usb:046d:0825")
+    with capture_logs() as logs:
+        for port in ("1-1", "1-1", "1-2.3", "1-2.3"):
+            desk.nodes = [replace(desk.nodes[0], usb=replace(WEBCAM, port=port))]
+            await watch(source, 1)
+    path = desk.nodes[0].path
+    assert moves(logs) == [{"port": "1-2.3", "was": "1-1", "now": path, "log_level": "info"}]
+
+
+async def test_a_camera_that_does_not_start_at_another_port_has_not_moved(
+    plug: Plug, desk: Desk
+) -> None:
+    device = FakeDevice([stamped(1)])
+    source = plug(device)
+    with capture_logs() as logs:
+        await watch(source, 1)
+        here, there = desk.nodes[0], replace(desk.nodes[0], usb=replace(WEBCAM, port="1-2"))
+        desk.nodes = [there]
+        device.fails["start"] = failure(errno.EIO)
+        await fails(source)
+        device.fails.clear()
+        desk.nodes = [here]
+        await watch(source, 1)
+    assert moves(logs) == []
+
+
+async def test_what_has_no_port_does_not_move(plug: Plug, desk: Desk) -> None:
+    source = plug(FakeDevice([stamped(1)]))
+    with capture_logs() as logs:
+        for usb in (None, WEBCAM, None):
+            desk.nodes = [replace(desk.nodes[0], usb=usb)]
+            await watch(source, 1)
+    assert moves(logs) == []
 
 
 async def test_the_stable_name_is_suggested_once(plug: Plug, desk: Desk) -> None:
@@ -779,7 +843,7 @@ async def test_while_nobody_watches_one_now_and_then_is_encoded(
 ) -> None:
     monkeypatch.setattr(v4l2, "_UNWATCHED_EVERY", 60.0)
     device = raw_device(*(raw(10) for _ in range(5)))
-    source = plug(device)
+    source = plug(device, stall_timeout=120.0)
     async with asyncio.timeout(5), source.open() as images:
         assert brightness_of(await anext(images)) == pytest.approx(10, abs=2)
         following = asyncio.ensure_future(anext(images))
@@ -790,9 +854,32 @@ async def test_while_nobody_watches_one_now_and_then_is_encoded(
         assert brightness_of(await following) == pytest.approx(200, abs=2)
         source.watched = False
         following = asyncio.ensure_future(anext(images))
-        monkeypatch.setattr(v4l2, "_UNWATCHED_EVERY", 0.0)
+        source._unwatched_every = 0.0
         device.send(raw(100))
         assert brightness_of(await following) == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("stall_timeout", "seconds"), [(0.1, 0.05), (1.0, 0.5), (2.0, 1.0), (5.0, 1.0), (60.0, 1.0)]
+)
+def test_a_camera_that_nobody_watches_is_encoded_often_enough_to_look_alive(
+    plug: Plug, stall_timeout: float, seconds: float
+) -> None:
+    assert plug(raw_device(), stall_timeout=stall_timeout)._unwatched_every == seconds
+
+
+async def test_where_a_stall_is_noticed_soon_pictures_are_encoded_more_often(
+    plug: Plug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(v4l2, "_UNWATCHED_EVERY", 60.0)
+    device = raw_device(raw(10))
+    async with asyncio.timeout(5), plug(device, stall_timeout=0.1).open() as images:
+        for _ in range(3):
+            picture = asyncio.ensure_future(anext(images))
+            while not picture.done():
+                device.send(raw(10))
+                await asyncio.sleep(0.01)
+            assert brightness_of(picture.result()) == pytest.approx(10, abs=2)
 
 
 @pytest.mark.parametrize("odd", [raw(1)[:-2], raw(1) + b"xx", b"x"])
@@ -905,6 +992,73 @@ async def test_a_camera_that_is_missing_is_reset_where_it_was(
     assert acted == [WEBCAM]
 
 
+HELD = Search((FFMPEG,), hidden=False)
+
+
+async def taken_meanwhile(plug: Plug, desk: Desk, *, usb_reset: bool | str = True) -> V4l2Source:
+    """Stream from a camera until another process takes it."""
+    device = FakeDevice([stamped(1)])
+    source = plug(device, usb_reset=usb_reset)
+    await watch(source, 1)
+    device.fails["configure"] = failure(errno.EBUSY)
+    desk.search = HELD
+    return source
+
+
+@pytest.mark.parametrize("remedy", [Remedy.USB_RESET, Remedy.REAUTHORIZE])
+async def test_a_camera_that_somebody_has_taken_meanwhile_is_not_reset(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch, remedy: Remedy
+) -> None:
+    acted: list[UsbDevice] = []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for act in ("reset", "reauthorize"):
+        monkeypatch.setattr(f"mjrelay.devices.usb.{act}", acted.append)
+    source = await taken_meanwhile(plug, desk)
+    with pytest.raises(RemedyFailed) as caught:
+        await source.remedies[remedy]()
+    assert caught.value.is_held
+    assert caught.value.reason == f"{desk.nodes[0].path} is in use"
+    assert acted == []
+    assert desk.device.open_now == 0
+    assert not desk.searched_open
+
+
+async def test_by_force_a_camera_is_reset_whoever_has_it(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acted: list[UsbDevice] = []
+    monkeypatch.setattr("mjrelay.devices.usb.reset", acted.append)
+    source = await taken_meanwhile(plug, desk, usb_reset="force")
+    await source.remedies[Remedy.USB_RESET]()
+    assert acted == [WEBCAM]
+
+
+@pytest.mark.parametrize(
+    ("usb_reset", "hint"),
+    [
+        (True, "a reset may help: mjrelay does it by itself while it runs, or: mjrelay reset "),
+        (False, "a reset may help: mjrelay must not (usb_reset), or: mjrelay reset "),
+    ],
+)
+def test_a_silent_camera_comes_with_how_to_reset_it(plug: Plug, usb_reset: bool, hint: str) -> None:
+    source = plug(FakeDevice(), "usb:046d:0825:A", usb_reset=usb_reset)
+    assert source.silent_hint == source.stalled_hint == hint + "usb:046d:0825:A"
+
+
+async def test_a_camera_that_is_absent_cannot_be_reset(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acted: list[UsbDevice] = []
+    monkeypatch.setattr("mjrelay.devices.usb.reset", acted.append)
+    source = plug(FakeDevice([stamped(1)]))
+    await watch(source, 1)
+    desk.nodes.clear()
+    with pytest.raises(RemedyFailed, match="/dev/video0 is not there") as caught:
+        await source.remedies[Remedy.USB_RESET]()
+    assert caught.value.hint == "plug it in"
+    assert acted == []
+
+
 async def test_what_is_no_usb_device_cannot_be_reset(plug: Plug, desk: Desk) -> None:
     desk.nodes = [replace(desk.nodes[0], usb=None)]
     source = plug(FakeDevice([stamped(1)]))
@@ -928,7 +1082,7 @@ async def test_a_reset_that_lasts_is_given_up_and_blocks_the_device_alone(
     assert caught.value.hint == "unplug it and plug it in again"
     watching = asyncio.create_task(watch(source, 1))
     await asyncio.sleep(0.05)
-    assert device.story.count("open video0") == 1
+    assert device.story.count("start") == 1
     over.set()
     assert await watching == [stamped(1)]
 
@@ -936,13 +1090,13 @@ async def test_a_reset_that_lasts_is_given_up_and_blocks_the_device_alone(
 async def test_a_camera_that_does_not_come_back_from_a_reset_is_given_up(
     plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim, "_RIGHTS_TIMEOUT", 0.05)
+    monkeypatch.setattr(resetting, "_BACK_WITHIN", 0.05)
     monkeypatch.setattr("mjrelay.devices.usb.reset", lambda _device: desk.nodes.clear())
     source = plug(FakeDevice([stamped(1)]))
     await watch(source, 1)
     with pytest.raises(RemedyFailed) as caught:
         await source.remedies[Remedy.USB_RESET]()
-    assert caught.value.reason == "the camera did not come back within 0.05 s of a reset"
+    assert caught.value.reason == "the camera did not come back within 0.05 s of the reset"
     assert caught.value.hint == "unplug it and plug it in again"
 
 

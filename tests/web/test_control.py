@@ -13,7 +13,8 @@ import pytest
 from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
-from mjrelay.errors import SourceUnreachable
+from mjrelay.devices.holders import Holder
+from mjrelay.errors import SourceBusy, SourceUnreachable
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.web.control import _is_loopback
 from tests.support.serving import LOOPBACK, Served, config_for, serving, until
@@ -32,6 +33,11 @@ class ControlledSource(ScriptedSource):
         self.remedies = {Remedy.USB_RESET: self._reset}
         self.values: dict[str, int] = {"brightness": 7}
         self.trouble: Exception | None = None
+        self.held_by: tuple[Holder, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return self.held_by
 
     async def _reset(self) -> None:
         assert self.open_now == 0
@@ -96,15 +102,22 @@ async def test_a_camera_that_is_not_there_is_404(served: Served) -> None:
     assert (await change(served, "{}", "side"))[0] == 404
 
 
-@pytest.mark.parametrize("trouble", [SourceUnreachable("the camera is not open"), TimeoutError()])
-async def test_a_camera_that_is_not_open_is_503(
-    served: Served, source: ControlledSource, trouble: Exception
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (SourceUnreachable("the camera is not open"), "the camera is not open"),
+        (SourceUnreachable("it is gone", "plug it in"), "it is gone"),
+        (TimeoutError(), "the camera does not answer"),
+    ],
+)
+async def test_a_camera_that_does_not_answer_is_503(
+    served: Served, source: ControlledSource, trouble: Exception, reason: str
 ) -> None:
     source.trouble = trouble
     answer, body = await served.get("/cameras/front/controls")
     assert answer.status == 503
     assert answer.headers["Retry-After"] == "1"
-    assert body == b"front is streaming: its controls are there while it streams\n"
+    assert body.decode() == f"front is streaming: {reason}; try again when it streams\n"
     assert await change(served, '{"brightness": 1}') == (503, body.decode())
 
 
@@ -342,6 +355,36 @@ async def test_what_cannot_be_reset_is_409(served: Served) -> None:
         "card cannot be reset: it is no USB camera, or usb_reset = false\n",
     )
     assert (await post(served, "/cameras/card/restart"))[0] == 202
+
+
+async def test_a_camera_that_another_has_is_not_reset_but_409() -> None:
+    busy = SourceBusy("Device or resource busy", "held by ffmpeg (pid 812): sudo kill 812")
+    source = ControlledSource([busy], [*steps(1), SILENCE])
+    source.held_by = (Holder(812, "/usr/bin/ffmpeg", None),)
+    config = config_for("testcard:", stall_timeout=30, redial_delay=60, retry_max=60)
+    camera = Camera("front", config, source)
+    async with serving(camera) as served:
+        await until(lambda: camera.holders and camera.retry_in)
+        answer = f"front cannot be reset: {busy.reason}: {busy.hint}\n"
+        assert await post(served, "/cameras/front/reset") == (409, answer)
+        assert (source.opened, source.resets) == (1, 0)
+        assert (await post(served, "/cameras/front/restart"))[0] == 202
+        await until(lambda: camera.state == "streaming")
+        assert (await post(served, "/cameras/front/reset"))[0] == 202, "nobody has it any more"
+        await until(lambda: source.resets)
+
+
+async def test_a_camera_that_another_has_is_reset_by_force() -> None:
+    source = ControlledSource([SourceBusy("Device or resource busy")], [*steps(1), SILENCE])
+    source.held_by = (Holder(812, "/usr/bin/ffmpeg", None),)
+    config = config_for(
+        "testcard:", stall_timeout=30, redial_delay=60, retry_max=60, usb_reset="force"
+    )
+    camera = Camera("front", config, source)
+    async with serving(camera) as served:
+        await until(lambda: camera.holders and camera.retry_in)
+        assert (await post(served, "/cameras/front/reset"))[0] == 202
+        await until(lambda: source.resets)
 
 
 @pytest.mark.parametrize("action", ["restart", "reset"])
