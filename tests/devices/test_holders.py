@@ -295,12 +295,10 @@ server:/e /mnt/my\040files nfs rw 0 0
 
 
 @pytest.fixture
-def remote_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+def remote_folders(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """What is found to be of other computers, of MOUNTS."""
     monkeypatch.setattr(Path, "read_text", lambda *_args, **_options: MOUNTS)
-    holders._remote_folders.cache_clear()
-    yield holders._remote_folders()
-    holders._remote_folders.cache_clear()
+    return holders._remote_folders()
 
 
 def test_which_folders_are_of_other_computers(remote_folders: tuple[str, ...]) -> None:
