@@ -67,9 +67,10 @@ def test_a_probe_of_a_camera_that_is_taken_names_who_has_it(camera: EmulatedCame
 
 
 def test_a_reset_resets(camera: EmulatedCamera) -> None:
-    reset = mjrelay("reset", str(camera.node))
-    assert reset.returncode == 0, reset.stdout + reset.stderr
-    assert camera.resets == 1
+    for times, device in enumerate((camera.node, camera.by_id, camera.by_path), start=1):
+        reset = mjrelay("reset", str(device))
+        assert reset.returncode == 0, reset.stdout + reset.stderr
+        assert camera.resets == times
 
 
 def test_a_reset_refuses_to_throw_somebody_out_unless_forced(camera: EmulatedCamera) -> None:

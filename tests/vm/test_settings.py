@@ -1,19 +1,22 @@
 """What a configuration says of a camera of this computer, and what it then does."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from .support.camera import EmulatedCamera
-from .support.machine import SLACK, eventually
+from .support.machine import SLACK, eventually, mjrelay
 from .support.relay import RelayService
 from .support.viewer import all_fresh
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(120)]
 
 MANUAL = 1
+# Pictures a second, as the emulated camera offers them.
+YUYV_RATE = 10
 
 
 @pytest.mark.parametrize("address", ["usb", "usb without serial", "by-id", "by-path", "node"])
@@ -74,18 +77,22 @@ def is_plain_grey(jpeg: bytes) -> bool:
 
 
 def test_a_camera_without_jpeg_is_encoded(pictures: Path) -> None:
-    with (
-        EmulatedCamera(pictures, "--formats", "YUYV") as camera,
-        RelayService({"front": {"source": camera.usb}}) as relay,
-        relay.watched() as viewers,
-    ):
-        status = relay.until(lambda status: status["frames"]["published"] > 10, "ten frames")
-        assert status["state"] == "streaming"
-        eventually(
-            lambda: all(is_plain_grey(viewer.latest_image) for viewer in viewers),
-            "encoded pictures",
-        )
-        assert {size_of(viewer.latest_image) for viewer in viewers} == {(320, 240)}
+    with EmulatedCamera(pictures, "--formats", "YUYV") as camera:
+        with RelayService({"front": {"source": camera.usb, "stall_timeout": 1.0}}) as relay:
+            # Of pictures that nobody watches so few are encoded that it could look silent.
+            alone = relay.until(lambda status: status["frames"]["published"] > 8, "eight frames")
+            assert (alone["state"], alone["failures"]) == ("streaming", 0)
+            with relay.watched() as viewers:
+                eventually(
+                    lambda: all(is_plain_grey(viewer.latest_image) for viewer in viewers),
+                    "encoded pictures",
+                )
+                assert {size_of(viewer.latest_image) for viewer in viewers} == {(320, 240)}
+            assert relay.camera()["failures"] == 0
+            assert relay.remedies == []
+        probed = mjrelay("probe", "--seconds", "3", "--json", camera.usb)
+        assert probed.returncode == 0, probed.stdout + probed.stderr
+        assert json.loads(probed.stdout)["fps"] == pytest.approx(YUYV_RATE, rel=0.2)
 
 
 def test_controls_are_set_at_the_start_and_again_after_an_unplug(camera: EmulatedCamera) -> None:

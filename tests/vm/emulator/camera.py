@@ -16,7 +16,7 @@ from .usbip import Link, Packet, Request, Setup
 
 Mode = Literal[
     "ok", "silent", "wedge", "relapse", "stuck", "truncate", "garbage", "err", "proto", "mute",
-    "slow", "commit-stall",
+    "slow", "commit-stall", "numb",
 ]  # fmt: skip
 """How it behaves:
 
@@ -31,6 +31,7 @@ Mode = Literal[
 - `mute`: answers no control request; the kernel waits five seconds for each.
 - `slow`: answers each control request after a second.
 - `commit-stall`: refuses to start a stream.
+- `numb`: no frames, until it is logged off its bus; a reset does not help.
 """
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -41,7 +42,7 @@ MARK = b"uvcemu "
 
 _COMMENT = 0xFE
 _SOI_LENGTH = 2
-_SILENT_MODES = ("silent", "wedge", "stuck", "mute")
+_SILENT_MODES = ("silent", "wedge", "stuck", "mute", "numb")
 _REFUSES_TO_START = ("stuck", "commit-stall")
 _FRAMES_BEFORE_RELAPSE = 15
 _SLOWNESS = 1.0
@@ -95,6 +96,7 @@ class Camera:
         self._link: Link | None = None
         self._controls = Controls()
         self._resets = 0
+        self._log_offs = 0
         self._plugs = 0
         self._frames = 0
         self._delayed: list[tuple[float, Request]] = []
@@ -139,6 +141,7 @@ class Camera:
             "plugged": self._link is not None,
             "streaming": self._streaming,
             "resets": self._resets,
+            "log_offs": self._log_offs,
             "plugs": self._plugs,
             "frames": self._frames,
             **self._controls.values(),
@@ -223,8 +226,7 @@ class Camera:
             case Standard.GET_INTERFACE:
                 return bytes([self._alternate])
             case Standard.SET_CONFIGURATION:
-                self._configured, self._alternate = bool(setup.value), 0
-                self._stop()
+                self._set_configuration(setup.value)
             case Standard.SET_INTERFACE:
                 self._set_interface(setup.index, setup.value)
             case Standard.CLEAR_FEATURE if setup.kind == _TO_ENDPOINT:
@@ -251,6 +253,14 @@ class Camera:
         if found is None:
             raise Refused
         return found
+
+    def _set_configuration(self, number: int) -> None:
+        self._configured, self._alternate = bool(number), 0
+        self._stop()
+        if not self._configured:
+            self._log_offs += 1
+            if self.mode == "numb":
+                self.mode = "ok"
 
     def _set_interface(self, interface: int, alternate: int) -> None:
         if self.mode == "stuck" and alternate:

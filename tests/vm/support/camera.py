@@ -159,4 +159,8 @@ class EmulatedCamera:
 
     def _listens(self) -> bool:
         assert self._process.poll() is None, "the emulator has ended"
-        return self._orders.exists()
+        try:
+            self._order("status")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True

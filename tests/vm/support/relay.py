@@ -21,8 +21,11 @@ from .viewer import StreamViewer
 UNIT = "mjrelay.service"
 PORT = 8080
 
+# The kernel holds whoever waits for a camera that answers nothing.
+_STOP_TIMEOUT = 120.0
 _CONFIG = Path("/etc/mjrelay/mjrelay.toml")
 _UNITS = Path("/run/systemd/system")
+_SCENARIO = _UNITS / f"{UNIT}.d/scenario.conf"
 _RULES = Path("/run/udev/rules.d")
 
 # The installed program is this checkout, and it is restarted sooner, as that happens often here.
@@ -41,6 +44,21 @@ QUICK: Mapping[str, Any] = {
     "redial_delay": 0.2,
     "retry_max": 2.0,
 }
+
+AS_ROOT = """\
+[Service]
+DynamicUser=no
+User=root
+CapabilityBoundingSet=~
+AmbientCapabilities=
+ProtectKernelTunables=no
+"""
+"""A drop-in: what it takes to log a camera off its bus and on again."""
+LEAVES_CHILDREN = """\
+[Service]
+KillMode=process
+"""
+"""A drop-in: when it ends, its children do not."""
 
 Options = Mapping[str, Any]
 Viewers = tuple[StreamViewer, StreamViewer]
@@ -66,15 +84,19 @@ class RelayService:
 
     Args:
         cameras: What each `[camera.NAME]` says beyond the short timeouts.
+        drop_in: What its unit says beyond the one we ship.
     """
 
-    def __init__(self, cameras: Mapping[str, Options]) -> None:
+    def __init__(self, cameras: Mapping[str, Options], drop_in: str = "") -> None:
         self._cameras = cameras
-        self._first = next(iter(cameras))
+        self._drop_in = drop_in
 
     def __enter__(self) -> Self:
         """Write the configuration, and start."""
         self._cursor = _journal_cursor()
+        if self._drop_in:
+            _SCENARIO.write_text(self._drop_in, encoding="utf-8")
+            must("systemctl", "daemon-reload")
         self.configure(self._cameras)
         self.start()
         return self
@@ -86,11 +108,15 @@ class RelayService:
         traceback: TracebackType | None,
     ) -> None:
         """Stop."""
-        run("systemctl", "stop", UNIT)
+        run("systemctl", "stop", UNIT, within=_STOP_TIMEOUT)
         run("systemctl", "reset-failed", UNIT)
+        if self._drop_in:
+            _SCENARIO.unlink()
+            must("systemctl", "daemon-reload")
 
     def configure(self, cameras: Mapping[str, Options]) -> None:
         """Write another configuration, for the next start."""
+        self._first = next(iter(cameras))
         tables = {name: {**QUICK, **options} for name, options in cameras.items()}
         config = {"server": {"listen": [f"127.0.0.1:{PORT}"]}, "camera": tables}
         _CONFIG.write_text(tomli_w.dumps(config), encoding="utf-8")
@@ -105,12 +131,19 @@ class RelayService:
         must("systemctl", "restart", UNIT)
         self.await_answer()
 
+    def stop(self) -> float:
+        """Stop it, and return how long that took."""
+        begun = time.monotonic()
+        must("systemctl", "stop", UNIT, within=_STOP_TIMEOUT)
+        return time.monotonic() - begun
+
     def kill(self) -> float:
         """Kill it as the kernel would, wait for the next one, and say when it was killed."""
         victim = self.pid
         os.kill(victim, signal.SIGKILL)
         killed = time.time()
-        eventually(lambda: self.pid not in (0, victim), "systemd starts it again")
+        # Not by asking systemd for the next one: what asks often makes that one slower to start.
+        eventually(lambda: not Path(f"/proc/{victim}").exists(), "it is gone")
         self.await_answer()
         return killed
 
@@ -158,13 +191,17 @@ class RelayService:
             return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
 
     def until(
-        self, holds: Callable[[dict[str, Any]], bool], what: str, within: float = 15.0
+        self,
+        holds: Callable[[dict[str, Any]], bool],
+        what: str,
+        within: float = 15.0,
+        camera: str | None = None,
     ) -> dict[str, Any]:
-        """Wait until the status of the first camera says something, and return it."""
+        """Wait until the status of a camera says something, and return it."""
         seen: dict[str, Any] = {}
 
         def held() -> bool:
-            seen.update(self.camera())
+            seen.update(self.camera(camera))
             return holds(seen)
 
         try:
@@ -173,9 +210,11 @@ class RelayService:
             raise AssertionError(f"{error}; the status says {seen}") from error
         return seen
 
-    def until_state(self, state: str, within: float = 15.0) -> dict[str, Any]:
-        """Wait until the first camera is in a state, and return its status."""
-        return self.until(lambda camera: camera["state"] == state, f"state {state}", within)
+    def until_state(
+        self, state: str, within: float = 15.0, camera: str | None = None
+    ) -> dict[str, Any]:
+        """Wait until a camera is in a state, and return its status."""
+        return self.until(lambda status: status["state"] == state, f"state {state}", within, camera)
 
     def until_tried(self, times: int, camera: str | None = None, within: float = 60.0) -> None:
         """Wait until it has opened a camera in vain so many times more."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,18 +11,10 @@ from pathlib import Path
 
 from .machine import PROJECT, eventually, holds_of, must, run
 
-# Claims the camera as drivers mean it (VIDIOC_REQBUFS), tells its pid and waits; "forked" claims it
-# in a parent that ends, and waits in a child which only has inherited the descriptor.
-_CLAIM = """\
-import fcntl, os, struct, sys, time
-device = os.open(sys.argv[1], os.O_RDWR)
-if sys.argv[2] != "open":
-    fcntl.ioctl(device, 0xC0145608, bytearray(struct.pack("5I", 4, 1, 1, 0, 0)))
-if sys.argv[2] == "forked" and os.fork():
-    os._exit(0)
-print(os.getpid(), flush=True)
-time.sleep(600)
-"""
+CLAIM = PROJECT / "tests/vm/support/claim.py"
+
+# As in a container that was given its cameras elsewhere. /run has no devices.
+_ELSEWHERE = Path("/var/odd/cam")
 
 
 @contextlib.contextmanager
@@ -76,11 +69,27 @@ def inherited(node: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def elsewhere(node: Path) -> Iterator[int]:
+    """A process that claimed a camera by a node outside of /dev."""
+    _ELSEWHERE.parent.mkdir(exist_ok=True)
+    _ELSEWHERE.unlink(missing_ok=True)
+    os.mknod(_ELSEWHERE, stat.S_IFCHR | 0o600, node.stat().st_rdev)
+    with _claiming(_ELSEWHERE, "claimed") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def mapping(node: Path) -> Iterator[int]:
+    """A process that claimed a camera, closed it, and forgot a piece of its memory."""
+    with _claiming(node, "mapping") as pid:
+        assert holds_of(pid, "/dev/video") == (0, 1)
+        yield pid
+
+
+@contextlib.contextmanager
 def _claiming(node: Path, how: str) -> Iterator[int]:
-    command = [sys.executable, "-c", _CLAIM, str(node), how]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, cwd=PROJECT, start_new_session=True
-    ) as process:
+    command = [sys.executable, str(CLAIM), str(node), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout
         try:
             yield int(process.stdout.readline())

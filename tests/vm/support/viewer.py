@@ -110,10 +110,25 @@ class StreamViewer:
         """The relay's own pictures which came in a span of time."""
         return [p for p in list(self.seen) if p.sent_at is None and since <= p.at <= until]
 
-    def largest_gap(self, since: float) -> float:
-        """The longest time between the arrivals of two new frames."""
-        times = [frame.at for frame in self.frames(since)]
-        return max((after - before for before, after in pairwise(times)), default=0.0)
+    def largest_gap(self, since: float, fps: float) -> float:
+        """The longest time between the arrivals of two new frames.
+
+        What the camera itself was late to send the second does not count: where the emulated one
+        waits for a processor, it is the emulation that is measured. It counts if frames were lost.
+
+        Args:
+            since: Of frames sent from then on, in Unix seconds.
+            fps: How many the camera should send in a second.
+        """
+        gaps = []
+        for before, after in pairwise(self.frames(since)):
+            assert before.number is not None
+            assert before.sent_at is not None
+            assert after.sent_at is not None
+            follows = after.number == before.number + 1
+            late = after.sent_at - before.sent_at - 1 / fps if follows else 0.0
+            gaps.append(after.at - before.at - max(0.0, late))
+        return max(gaps, default=0.0)
 
     def until_offline(self, since: float, within: float = 10.0) -> None:
         """Wait for the relay's own picture."""
