@@ -62,8 +62,14 @@ def shows_frames(viewer: Viewer, count: int) -> bool:
     return len(latest) == count and not any(frame.is_placeholder for frame in latest)
 
 
+async def streaming(relay: RelayProcess) -> None:
+    """Wait for the first frame: the offline picture before it has a size of its own."""
+    await relay.camera_until(lambda camera: camera["state"] == "streaming", within=15)
+
+
 async def test_thirty_clients_get_whole_frames_in_order(port: int) -> None:
     async with ffmpeg_camera(port), RelayProcess(camera_url(port)) as relay, AsyncExitStack() as s:
+        await streaming(relay)
         viewers = [await s.enter_async_context(Viewer(relay.url, check=decodes)) for _ in range(30)]
         # A viewer fails on any frame that does not decode or is older than the one before.
         await all_until(viewers, lambda viewer: shows_frames(viewer, 3 * FPS))
@@ -77,7 +83,7 @@ async def test_ffmpeg_and_curl_are_clients(port: int, tmp_path: Path) -> None:
     saved = tmp_path / "stream"
     async with ffmpeg_camera(port), RelayProcess(camera_url(port)) as relay:
         stream = relay.url + "/?action=stream"
-        await relay.camera_until(lambda camera: camera["state"] == "streaming", within=15)
+        await streaming(relay)
         ffmpeg, curl = await asyncio.gather(
             run(
                 *("ffmpeg", "-v", "warning", "-f", "mpjpeg", "-i", stream),
@@ -100,6 +106,7 @@ async def test_clients_stay_while_the_camera_is_restarted(port: int) -> None:
     async with AsyncExitStack() as stack:
         camera = await stack.enter_async_context(ffmpeg_camera(port))
         relay = await stack.enter_async_context(RelayProcess(camera_url(port)))
+        await streaming(relay)
         viewers = [
             await stack.enter_async_context(Viewer(relay.url, check=decodes)) for _ in range(30)
         ]
