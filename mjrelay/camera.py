@@ -31,6 +31,9 @@ Kind = str | tuple[object, ...]
 # The states in which there are no frames, and something should be done about it.
 _DOWN = ("recovering", "absent")
 
+# A silence is noticed when its time is over. If it was not, so much later, nothing will notice it.
+_STUCK_AFTER = 30.0
+
 log = structlog.get_logger()
 
 
@@ -54,11 +57,7 @@ class Camera:
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
         self.name = name
-        self.config = config
-        self.source = source
-        self.ring = FrameRing(seconds=config.ring, max_bytes=config.ring_bytes)
         self.fanout = Fanout()
-        self.state: State = "idle" if config.mode == "demand" else "starting"
         self.reason: str | None = None
         self.hint: str | None = None
         self.holders: tuple[Holder, ...] = ()
@@ -67,17 +66,9 @@ class Camera:
         self.opens = 0
         self.failures: Counter[str] = Counter()
         self.remedied: Counter[Remedy] = Counter()
-        self._ladder = Ladder(
-            Backoff(first=config.redial_delay, most=config.retry_max, jitter=random.random),
-            remedies=source.remedies,
-            resets_per_hour=config.usb_resets_per_hour,
-            force=config.usb_reset == "force",
-        )
         self._remedy = Remedy.REOPEN
         self._asked: Remedy | None = None
         self._watchdog: asyncio.Timeout | None = None
-        # A camera polled every ten seconds has not stalled after five.
-        self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
         self._retry_at: float | None = None
         self._wake = asyncio.Event()
         self._viewers = 0
@@ -88,9 +79,27 @@ class Camera:
         self._changed_at = 0.0
         self._down_since: float | None = None
         self._told: set[Kind] = set()
-        self._placeholder = Placeholder(name, self.fanout, wanted=config.placeholder)
         # Set while it is known whether frames come or not.
         self._settled = asyncio.Event()
+        self.configure(config, source)
+
+    def configure(self, config: CameraConfig, source: Source) -> None:
+        """Give a camera that does not run another configuration. Its viewers stay."""
+        self.config = config
+        self.source = source
+        self.source.watched = bool(self._viewers)
+        self.ring = FrameRing(seconds=config.ring, max_bytes=config.ring_bytes)
+        self.state: State = "idle" if config.mode == "demand" else "starting"
+        self._settled.clear()
+        self._ladder = Ladder(
+            Backoff(first=config.redial_delay, most=config.retry_max, jitter=random.random),
+            remedies=source.remedies,
+            resets_per_hour=config.usb_resets_per_hour,
+            force=config.usb_reset == "force",
+        )
+        # A camera polled every ten seconds has not stalled after five.
+        self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
+        self._placeholder = Placeholder(self.name, self.fanout, wanted=config.placeholder)
 
     async def run(self) -> None:
         """Stream, and recover, until cancelled."""
@@ -178,6 +187,13 @@ class Camera:
         """Whether frames are coming, and differ from each other."""
         age = self.frame_age
         return self.state == "streaming" and age is not None and age <= self._silence_allowed
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether frames have stopped without our noticing: a fault of ours, not of the camera."""
+        age = self.frame_age
+        longest = max(self._silence_allowed, self.config.first_frame_timeout) + _STUCK_AFTER
+        return self.state == "streaming" and age is not None and age > longest
 
     # One life of the source
 

@@ -1,4 +1,4 @@
-"""The commands: run, check, probe, devices, reset."""
+"""The commands: run, check, probe, devices, reset, install-service, uninstall-service."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mjrelay import __version__
@@ -99,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     reset.add_argument(
         "--force", action="store_true", help="even while another program has it, which ends that"
     )
+
+    install = _command(
+        commands, "install-service", "make a systemd service of this program, and start it"
+    )
+    install.add_argument(
+        "--config", type=Path, metavar="FILE", help="what it serves instead of /etc/mjrelay's"
+    )
+    uninstall = _command(commands, "uninstall-service", "stop the service and remove its files")
+    for command in (install, uninstall):
+        command.add_argument("--dry-run", action="store_true", help="only say what would be done")
     return parser
 
 
@@ -128,35 +138,46 @@ def _command(
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.command == "check":
-        return _check(options)
-    if options.command == "probe":
-        return _probe(options)
-    if options.command == "devices":
-        return _devices(options)
-    if options.command == "reset":
-        return _reset(options)
-    config = _configured(options)
-    if config is None:
+    others = {
+        "check": _check,
+        "probe": _probe,
+        "devices": _devices,
+        "reset": _reset,
+        "install-service": _change_service,
+        "uninstall-service": _change_service,
+    }
+    if command := others.get(options.command):
+        return command(options)
+    if options.sources and options.config:
+        raise ConfigError("give either sources or --config, not both")
+    path = None if options.sources else options.config or find_config()
+    if not options.sources and path is None:
         return _complain(_NOTHING_TO_DO, status=USAGE)
-    return _serve(config, verbose=options.verbose)
+    return _serve(
+        lambda: _configured(options, path), can_reload=path is not None, verbose=options.verbose
+    )
 
 
-def _serve(config: Config, *, verbose: bool) -> int:
-    from mjrelay.relay import relay, stopped_by_signals  # noqa: PLC0415 - aiohttp: 0.3 s to load
+def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> int:
+    """Serve what a configuration says, which is read again when systemd or a person asks for it."""
+    config = read()
+    from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
     from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
+    from mjrelay.service.systemd import Inheritance  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
     async def serve() -> None:
-        stop = asyncio.Event()
-        with stopped_by_signals(stop):
-            await relay(config, listeners, stop)
+        orders = Orders()
+        with orders.taken_from_signals(can_reload=can_reload):
+            reread = read if can_reload else None
+            await relay(config, listeners, orders, reread=reread, inheritance=inheritance)
 
     set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
     keep_capabilities()
-    with listening(config.server) as listeners:
+    inheritance = Inheritance()
+    with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])
         asyncio.run(serve())
     return OK
@@ -177,16 +198,16 @@ def _greet(addresses: list[ListenAddress]) -> None:
                 print(f"Watch at http://{ListenAddress(host, address.port)}/", file=sys.stderr)
 
 
-def _configured(options: argparse.Namespace) -> Config | None:
-    """The configuration a `run` command line means, or None if it says nothing."""
+def _configured(options: argparse.Namespace, path: Path | None) -> Config:
+    """The configuration a `run` command line means.
+
+    Args:
+        options: The command line.
+        path: The file to read, if it names no sources.
+    """
     listen = _listen_addresses(options.listen or [])
-    if options.sources:
-        if options.config:
-            raise ConfigError("give either sources or --config, not both")
-        return config_of(_named_sources(options.sources), listen)
-    path = options.config or find_config()
     if path is None:
-        return None
+        return config_of(_named_sources(options.sources), listen)
     config = load_config(path)
     return with_listen(config, listen) if listen else config
 
@@ -303,6 +324,20 @@ def _reset(options: argparse.Namespace) -> int:
         return _complain(error.reason, *hints, status=FAILED)
     _progress("")
     print(f"{node.usb.model if node.usb else node.name} was reset and is at {node.path}")
+    return OK
+
+
+def _change_service(options: argparse.Namespace) -> int:
+    from mjrelay.service import install  # noqa: PLC0415 - for these commands only
+
+    try:
+        computer = install.this_computer(dry_run=options.dry_run)
+        if options.command == "install-service":
+            install.install(computer, install.this_program(), options.config)
+        else:
+            install.uninstall(computer)
+    except install.InstallError as error:
+        return _complain(str(error), status=FAILED)
     return OK
 
 

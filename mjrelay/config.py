@@ -237,13 +237,22 @@ def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
             username = username or camera.source.username
             password = camera.source.password
         if camera.password_file:
-            path = folder / camera.password_file
+            path = _secret_file(folder, camera.password_file)
             try:
                 password = _read(path).rstrip("\r\n")
             except ValueError as error:
                 faults.append((f"camera.{name}.password_file", f"cannot read {path}: {error}"))
         cameras[name] = replace(camera, username=username, password=password)
     return replace(config, cameras=cameras)
+
+
+def _secret_file(folder: Path, name: str) -> Path:
+    """Where a secret is: beside the configuration, or among the credentials systemd hands over."""
+    path = folder / name
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and not path.exists():
+        return Path(credentials) / name
+    return path
 
 
 def _read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Collect what would be served, without serving it."""
     configs: list[Config] = []
 
-    def serve(config: Config, *, verbose: bool) -> int:
+    def serve(read: Callable[[], Config], *, verbose: bool, **_facts: object) -> int:
         assert not verbose
-        configs.append(config)
+        configs.append(read())
         return cli.OK
 
     monkeypatch.setattr(cli, "_serve", serve)
@@ -179,6 +180,20 @@ def test_listen_goes_before_the_file(served: list[Config]) -> None:
     Path("my.toml").write_text(f'[server]\nlisten = [":1"]\n{CARD}')
     assert status("run", "-c", "my.toml", "--listen", ":2") == 0
     assert served[0].server.listen == (ListenAddress("", 2),)
+
+
+def test_only_a_file_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    can: list[object] = []
+
+    def serve(_read: object, *, can_reload: bool, **_facts: object) -> int:
+        can.append(can_reload)
+        return cli.OK
+
+    monkeypatch.setattr(cli, "_serve", serve)
+    Path("mjrelay.toml").write_text('[camera.a]\nsource = "testcard:"\n')
+    status("run")
+    status("run", "testcard:")
+    assert can == [True, False]
 
 
 def test_sources_and_a_file_are_a_fault(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,17 +76,31 @@ class Capture:
         self.card = self.driver = ""
         self._fd = -1
         self._maps: list[mmap.mmap] = []
+        self._has_buffers = False  # of the process before us
 
     def open(self, path: str) -> bool:
         """Open a node. False: it gives something else than pictures, metadata for example."""
         with _request(path):
-            self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not self._has_adopted(path):
+                self.close()
+                self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         with _request("VIDIOC_QUERYCAP"):
             found = v4l2.read_capabilities(self._fd)
         self.card = found.card.decode(errors="replace")
         self.driver = found.driver.decode(errors="replace")
         able = found.device_caps or found.capabilities
         return bool(able & v4l2.Capability.VIDEO_CAPTURE and able & v4l2.Capability.STREAMING)
+
+    def adopt(self, fd: int) -> None:
+        """Take over a device that the process before us had open, and end its stream.
+
+        Its buffers stay: to free them is to let go of the claim, and another program might get the
+        camera before we have it again (measured: 25 times at one restart).
+        """
+        self._fd = fd
+        self._has_buffers = True
+        with contextlib.suppress(OSError):
+            v4l2.stream_off(fd, _VIDEO)
 
     def is_claimed(self) -> bool:
         """Whether another has claimed it. Asking disturbs nobody."""
@@ -121,7 +135,11 @@ class Capture:
             What the driver made of it; `rates` holds the rate it chose.
         """
         with _request("VIDIOC_S_FMT"):
-            v4l2.set_format(self._fd, _VIDEO, mode.width, mode.height, mode.format)
+            if not (self._has_buffers and self._is_set_to(mode)):
+                if self._has_buffers:
+                    v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # while there are any, it is refused
+                v4l2.set_format(self._fd, _VIDEO, mode.width, mode.height, mode.format)
+            self._has_buffers = False
             got = v4l2.get_format(self._fd, _VIDEO)
         rates: tuple[float, ...] = ()
         with _request("VIDIOC_S_PARM"), _unsupported_is_fine():
@@ -169,7 +187,7 @@ class Capture:
         mappings must go all the same.
         """
         fd, maps = self._fd, self._maps
-        self._fd, self._maps = -1, []
+        self._fd, self._maps, self._has_buffers = -1, [], False
         if fd < 0:
             return
         if maps:
@@ -180,6 +198,15 @@ class Capture:
         with contextlib.suppress(OSError):
             v4l2.free_buffers(fd, _VIDEO, _MMAP)
         os.close(fd)
+
+    def leave(self) -> None:
+        """Let go of our part only: it streams on for whoever else has the descriptor."""
+        fd, maps = self._fd, self._maps
+        self._fd, self._maps = -1, []
+        for mapping in maps:
+            mapping.close()
+        if fd >= 0:
+            os.close(fd)
 
     # Controls
 
@@ -247,6 +274,14 @@ class Capture:
                 limits = (interval.max_fps, interval.min_fps) if between else (interval.min_fps,)
                 rates += [round(float(rate), 2) for rate in limits if rate]
         return Mode(pixel_format.human_str(), *size, tuple(rates), between and bool(rates))
+
+    def _is_set_to(self, mode: Mode) -> bool:
+        got = v4l2.get_format(self._fd, _VIDEO)
+        now = (got.pixel_format.human_str(), got.width, got.height)
+        return now == (mode.format, mode.width, mode.height)
+
+    def _has_adopted(self, path: str) -> bool:
+        return self._fd >= 0 and os.fstat(self._fd).st_rdev == os.stat(path).st_rdev  # noqa: PTH116
 
     def _enqueue(self, index: int) -> None:
         with _request("VIDIOC_QBUF"):

@@ -1,6 +1,7 @@
 """Logs: coloured lines on a terminal, JSON lines elsewhere; always on standard error."""
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import structlog
 
 from mjrelay.address import redact
+
+# syslog(3)
+_PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 def set_up_logs(level: int) -> None:
@@ -17,6 +21,13 @@ def set_up_logs(level: int) -> None:
         level: Of `logging`; DEBUG shows every retry, and what `exec:` programs say.
     """
     on_terminal = sys.stderr.isatty()
+    for_people = [structlog.dev.ConsoleRenderer()]
+    for_programs = [
+        structlog.processors.format_exc_info,
+        _begin_with_what_happened,
+        structlog.processors.JSONRenderer(),
+        *([_tell_the_journal_how_grave] if _is_journal() else []),
+    ]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -25,16 +36,31 @@ def set_up_logs(level: int) -> None:
                 fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal
             ),
             _redact_values,
-            *(
-                [structlog.dev.ConsoleRenderer()]
-                if on_terminal
-                else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-            ),
+            *(for_people if on_terminal else for_programs),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+
+
+def _begin_with_what_happened(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Put first what a person looks for."""
+    first = {key: event.pop(key) for key in ("event", "camera", "level") if key in event}
+    return {**first, **event}
+
+
+def _tell_the_journal_how_grave(_logger: Any, method: str, line: str) -> str:
+    """Begin a line with its priority, as sd-daemon(3) has it: for `journalctl -p warning`."""
+    return f"<{_PRIORITIES.get(method, 6)}>{line}"
+
+
+def _is_journal() -> bool:
+    """Whether standard error leads to systemd's journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    status = os.fstat(2)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:

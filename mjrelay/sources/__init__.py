@@ -12,6 +12,7 @@ from mjrelay.devices.holders import Holder
 from mjrelay.devices.udev import Hotplug
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
+from mjrelay.service.systemd import Kept
 
 
 class Source(ABC):
@@ -22,6 +23,7 @@ class Source(ABC):
         tally: What its bytes had to be forgiven, over its whole life.
         watched: Set by the camera: whether anybody is looking, for sources to which a picture
             costs something.
+        handing_over: Set when the process ends: what the next one can take over stays as it is.
         remedies: What can be done for a source that fails, beside opening it again. Each raises
             RemedyFailed when it cannot be done.
         silent_hint: What a person can do when no picture comes after it was opened.
@@ -31,6 +33,7 @@ class Source(ABC):
     label: str
     tally: Tally
     watched = False
+    handing_over = False
     remedies: Mapping[Remedy, Callable[[], Awaitable[None]]] = MappingProxyType({})
     silent_hint: str | None = None
     stalled_hint = "it may be overloaded or out of reach; restart it if this lasts"
@@ -73,8 +76,13 @@ class Source(ABC):
         return False
 
 
-def make_source(config: CameraConfig) -> Source:
-    """The source a camera's configuration names."""
+def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
+    """The source a camera's configuration names.
+
+    Args:
+        config: The camera's options.
+        kept: Its device, where systemd keeps it for us.
+    """
     match config.source:
         case HttpAddress():
             from mjrelay.sources.http import HttpSource  # noqa: PLC0415 - only what is used
@@ -83,7 +91,7 @@ def make_source(config: CameraConfig) -> Source:
         case V4l2Address():
             from mjrelay.sources.v4l2 import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s to load
 
-            return V4l2Source(config.source, config)
+            return V4l2Source(config.source, config, kept)
         case TestcardAddress():
             from mjrelay.sources.testcard import TestcardSource  # noqa: PLC0415 - draws with Pillow
 

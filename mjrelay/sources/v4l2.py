@@ -31,6 +31,7 @@ from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
+from mjrelay.service.systemd import Kept
 from mjrelay.sources import Source
 from mjrelay.sources.claim import Claim
 from mjrelay.sources.controls import Controls
@@ -60,9 +61,12 @@ class V4l2Source(Source):
     Args:
         address: The device's path or USB ids.
         config: The camera's options.
+        kept: The device, where systemd keeps it from one process to the next.
     """
 
-    def __init__(self, address: V4l2Address, config: CameraConfig) -> None:
+    def __init__(
+        self, address: V4l2Address, config: CameraConfig, kept: Kept | None = None
+    ) -> None:
         self.label = address.label
         self.tally = Tally()
         self.remedies = {Remedy.RELEASE: self._release}
@@ -78,6 +82,7 @@ class V4l2Source(Source):
         self._force = config.usb_reset == "force"
         # A camera that nobody watches must not look silent.
         self._unwatched_every = min(_UNWATCHED_EVERY, config.stall_timeout / 2)
+        self._kept = kept or Kept()
         self._max_frame = config.max_frame
         self._controls = Controls(config.controls)
         self._claim = Claim(address, config, self._controls)
@@ -97,7 +102,7 @@ class V4l2Source(Source):
         device = Capture()
         try:
             try:
-                mode = await self._call(partial(self._claim.start, device), within=_OPEN_TIMEOUT)
+                mode = await self._call(partial(self._start, device), within=_OPEN_TIMEOUT)
             except TimeoutError as error:
                 raise SourceBroken(
                     f"the camera has not answered for {_OPEN_TIMEOUT:g} s",
@@ -151,10 +156,23 @@ class V4l2Source(Source):
         except OSError as error:  # it was unplugged meanwhile
             raise SourceUnreachable(f"the camera does not answer: {error.strerror}") from error
 
+    def _start(self, device: Capture) -> Mode:
+        """Start the device: the one that was kept for us, or anew."""
+        if (fd := self._kept.take()) is not None:
+            device.adopt(fd)
+        mode = self._claim.start(device)
+        self._kept.keep(device.fileno())
+        return mode
+
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
+        if self.handing_over:
+            close = device.leave
+        else:
+            close = device.close
+            self._kept.drop()
         # Not cancelled when the wait is: it must happen in any case.
-        closing = asyncio.wrap_future(self._worker.submit(device.close))
+        closing = asyncio.wrap_future(self._worker.submit(close))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
 
     # Pictures

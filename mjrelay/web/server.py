@@ -17,6 +17,7 @@ from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
+from mjrelay.service.systemd import Inheritance
 from mjrelay.web.app import make_app
 from mjrelay.web.streams import Clients, is_full
 
@@ -58,19 +59,36 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(config: ServerConfig) -> Iterator[list[Listener]]:
+def listening(
+    config: ServerConfig, inheritance: Inheritance | None = None
+) -> Iterator[list[Listener]]:
     """Listen on every configured address while entered.
+
+    The sockets of a systemd socket unit come first; what they listen on is not listened on again.
+    Those we had systemd keep are taken up as they are, with the clients that wait there.
 
     Raises:
         ListenError: An address cannot be listened on.
     """
+    inheritance = inheritance or Inheritance()
     wanted = [("", address) for address in config.listen] + list(config.camera_listen.items())
     with contextlib.ExitStack() as stack:
         listeners = []
+        for sock in inheritance.sockets:
+            stack.enter_context(sock)
+            tune(sock)
+            listeners.append(Listener(_address_of(sock), sock))
+        given = [listener.address for listener in listeners]
         for camera, address in wanted:
-            sock = stack.enter_context(_listen(address))
+            if any(_covers(other, address) for other in given):
+                continue
+            kept = inheritance.listener(str(address))
+            fd = kept.take()
+            sock = stack.enter_context(_listen(address) if fd is None else socket.socket(fileno=fd))
+            will_be_kept = kept.keep(sock.fileno())
             if address.path:
-                stack.callback(Path(address.path).unlink, missing_ok=True)
+                if not will_be_kept:
+                    stack.callback(Path(address.path).unlink, missing_ok=True)
                 listeners.append(Listener(address, sock, camera))
             else:
                 port = sock.getsockname()[1]
@@ -78,11 +96,22 @@ def listening(config: ServerConfig) -> Iterator[list[Listener]]:
         yield listeners
 
 
+def _address_of(sock: socket.socket) -> ListenAddress:
+    name = sock.getsockname()
+    return ListenAddress(path=name) if isinstance(name, str) else ListenAddress(*name[:2])
+
+
+def _covers(given: ListenAddress, wanted: ListenAddress) -> bool:
+    """Whether who listens on one address listens on the other, too."""
+    everywhere = given.host in ("", "::", "0.0.0.0")  # noqa: S104
+    return given == wanted or (everywhere and given.port == wanted.port and not wanted.path)
+
+
 @contextlib.asynccontextmanager
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
-) -> AsyncIterator[None]:
-    """Serve while entered. Leaving ends every stream between two parts."""
+) -> AsyncIterator[Clients]:
+    """Serve while entered; who watches. Leaving ends every stream between two parts."""
     clients = Clients()
     loop = asyncio.get_running_loop()
 
@@ -117,9 +146,9 @@ async def web_server(
                 )
                 await runners[only].setup()
             await web.SockSite(runners[only], listener.sock, backlog=_BACKLOG).start()
-        yield
+        yield clients
     finally:
-        clients.finish()
+        clients.finish_all()
         loop.set_exception_handler(None)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
 
@@ -155,6 +184,8 @@ def tune(sock: socket.socket, *, dead_after: float = DEAD_AFTER) -> None:
         sock: The listening socket.
         dead_after: Seconds without a sign of life from a client's kernel.
     """
+    if sock.family == socket.AF_UNIX:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 1000))

@@ -99,12 +99,16 @@ class Clients:
             self._told_full_at = now
             log.warning("relay.full", reason=error.strerror, hint=_FULL)
 
-    def finish(self) -> None:
-        """End every stream between two parts, so that its viewer gets a plain FIN."""
+    def finish(self, camera: Camera) -> None:
+        """End a camera's streams between two parts, so that each viewer gets a plain FIN."""
+        for client in self.of(camera):
+            client.sink.finish()
+
+    def finish_all(self) -> None:
+        """End every stream, and those that are still to come."""
         self._finishing = True
-        for clients in self._of.values():
-            for client in list(clients.values()):
-                client.sink.finish()
+        for camera in self._of:
+            self.finish(camera)
 
 
 log = structlog.get_logger()

@@ -196,6 +196,10 @@ class RelayProcess:
 
         await eventually(held, within)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     @contextlib.contextmanager
     def held_up(self) -> Iterator[None]:
         """Let the process not run for a while; what comes meanwhile it then meets at once."""

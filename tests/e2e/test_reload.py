@@ -1,0 +1,113 @@
+"""SIGHUP: the configuration is read again, and only what has changed notices."""
+
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import RelayProcess
+from tests.support.viewer import Viewer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+FRONT = '[camera.front]\nsource = "testcard:?fps=20"\n'
+BACK = '[camera.back]\nsource = "testcard:?fps=20"\n'
+BACK_LARGER = '[camera.back]\nsource = "testcard:?fps=20&size=800x600"\n'
+DOOR = '[camera.door]\nsource = "testcard:?fps=20"\n'
+
+
+class ConfigFile:
+    """A configuration that changes under the relay's eyes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def says(self, text: str) -> None:
+        self.path.write_text(text)
+
+    def vanishes(self) -> None:
+        self.path.unlink()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> ConfigFile:
+    return ConfigFile(tmp_path / "mjrelay.toml")
+
+
+async def names(relay: RelayProcess) -> list[str]:
+    return [camera["name"] for camera in (await relay.status())["cameras"]]
+
+
+async def reloaded(relay: RelayProcess, event: str = "relay.reloaded") -> None:
+    """Reload, and wait for what comes of it."""
+    before = len(relay.events(event))
+    relay.send(signal.SIGHUP)
+    await relay.until(lambda: len(relay.events(event)) > before)
+
+
+async def test_only_what_has_changed_notices(file: ConfigFile) -> None:
+    file.says(FRONT + BACK)
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayProcess("--config", str(file.path)))
+        front, back = [
+            await stack.enter_async_context(Viewer(relay.url, f"/cameras/{name}/stream"))
+            for name in ("front", "back")
+        ]
+        await back.until(lambda: len(back.frames) > 5)
+        small = back.frames[-1].size
+        file.says(DOOR + FRONT + BACK_LARGER)
+        await reloaded(relay)
+        assert await names(relay) == ["door", "front", "back"]
+        await back.until(lambda: back.frames[-1].size > 1.2 * small)
+        count = len(front.frames)
+        await front.until(lambda: len(front.frames) > count + 10)
+        by_name = {camera["name"]: camera for camera in (await relay.status())["cameras"]}
+        assert by_name["front"]["opens"] == 1
+        assert by_name["back"]["opens"] == 2
+        assert (by_name["back"]["width"], by_name["back"]["height"]) == (800, 600)
+        assert front.end is None
+        assert back.end is None
+        assert (await relay.terminate()).status == 0
+
+
+async def test_viewers_of_a_camera_that_is_gone_are_ended_cleanly(file: ConfigFile) -> None:
+    file.says(FRONT + BACK)
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(RelayProcess("--config", str(file.path)))
+        front, back = [
+            await stack.enter_async_context(Viewer(relay.url, f"/cameras/{name}/stream"))
+            for name in ("front", "back")
+        ]
+        await back.until(lambda: len(back.frames) > 5)
+        file.says(FRONT)
+        await reloaded(relay)
+        await front.until(lambda: back.end is not None)
+        assert back.end == "clean"
+        assert await names(relay) == ["front"]
+        assert "there are: front" in await relay.get("/cameras/back/snapshot")
+
+
+async def test_a_faulty_file_changes_nothing_and_says_why(file: ConfigFile) -> None:
+    file.says(FRONT)
+    async with RelayProcess("--config", str(file.path)) as relay, Viewer(relay.url) as viewer:
+        await viewer.until(lambda: len(viewer.frames) > 5)
+        file.says('[camera.front]\nsource = "rtsp://front"\nliner = 1\n')
+        await reloaded(relay, "relay.not_reloaded")
+        (told,) = relay.events("relay.not_reloaded")
+        assert len(told["faults"]) == 2
+        assert "did you mean linger" in told["faults"][1]
+        file.vanishes()
+        await reloaded(relay, "relay.not_reloaded")
+        count = len(viewer.frames)
+        await viewer.until(lambda: len(viewer.frames) > count + 10)
+        assert (await relay.camera())["opens"] == 1
+
+
+async def test_options_of_the_server_wait_for_the_next_start(file: ConfigFile) -> None:
+    file.says(FRONT)
+    async with RelayProcess("--config", str(file.path)) as relay:
+        file.says('[server]\nbase_path = "/cam/"\n' + FRONT)
+        await reloaded(relay)
+        (told,) = relay.events("relay.restart_needed")
+        assert "[server]" in told["reason"]
