@@ -7,7 +7,7 @@ LISTEN ?= 127.0.0.1:8080
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e test-vm soak lint format types dist setup clean
+.PHONY: help run test e2e test-vm soak lint format types dist deb setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,9 @@ e2e: $(READY)  ## run the tests with ffmpeg, curl and Chromium
 
 test-vm: $(READY)  ## run the tests with real USB cameras, in a virtual machine
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/build.sh
-	tests/vm/vmrun.py
+	$(MAKE) deb
+	$(MAKE) deb DEB_VERSION=99
+	tests/vm/vmrun.py --timeout 1800
 
 soak: $(READY)  ## five minutes with 50 clients and a camera that misbehaves
 	$(BIN)/python -m tests.soak --seconds 300 --clients 50
@@ -51,6 +53,9 @@ types: $(READY)  ## check types
 
 dist: $(READY)  ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+deb: $(READY)  ## build a Debian package into dist/ (DEB_VERSION=, DEB_ARCH=, DEB_PYTHON=)
+	PATH="$(CURDIR)/$(BIN):$$PATH" systemd/deb/build.sh
 
 clean:  ## remove everything made here
 	rm -rf $(VENV) build dist tests/vm/build tests/vm/out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

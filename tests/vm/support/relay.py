@@ -35,6 +35,8 @@ ExecStart=
 ExecStart=/usr/bin/python3 -B -m mjrelay run --config {_CONFIG}
 Environment=PYTHONPATH={PROJECT}
 RestartSec=100ms
+WatchdogSec=6
+TimeoutAbortSec=1
 """
 
 # Short, so that a fault is noticed at once; the defaults are for cameras that are slow.
@@ -73,6 +75,7 @@ def install() -> None:
     (drop_ins / "checkout.conf").write_text(_DROP_IN, encoding="utf-8")
     for rules in (PROJECT / "systemd").glob("*.rules"):
         shutil.copy(rules, _RULES / rules.name)
+    must("systemd-sysusers", PROJECT / "systemd" / "mjrelay.sysusers.conf")
     # The service may not write there, and to compile at each start takes seconds when emulated.
     must(sys.executable, "-m", "compileall", "-q", PROJECT / "mjrelay")
     must("systemctl", "daemon-reload")

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .machine import PROJECT, eventually, holds_of, must, run
@@ -15,6 +16,53 @@ CLAIM = PROJECT / "tests/vm/support/claim.py"
 
 # As in a container that was given its cameras elsewhere. /run has no devices.
 _ELSEWHERE = Path("/var/odd/cam")
+
+# Tries to claim a camera every 10 ms, lets it go at once, and tells at its end how often it tried
+# and how often it got it.
+_TRY = """\
+import fcntl, os, signal, struct, sys, time
+tries = wins = 0
+done = []
+signal.signal(signal.SIGTERM, lambda *_: done.append(1))
+print("trying", flush=True)
+while not done:
+    try:
+        device = os.open(sys.argv[1], os.O_RDWR)
+        try:
+            tries += 1
+            fcntl.ioctl(device, 0xC0145608, bytearray(struct.pack("5I", 1, 1, 1, 0, 0)))
+            wins += 1
+        finally:
+            os.close(device)
+    except OSError:
+        pass
+    time.sleep(0.01)
+print(tries, wins, flush=True)
+"""
+
+
+@dataclass
+class Attempts:
+    """What came of a rival's attempts, once it has ended."""
+
+    tries: int = 0
+    wins: int = 0
+
+
+@contextlib.contextmanager
+def trying(node: Path) -> Iterator[Attempts]:
+    """A process that tries to get a camera all the time."""
+    attempts = Attempts()
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRY, str(node)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        try:
+            yield attempts
+        finally:
+            process.terminate()
+            attempts.tries, attempts.wins = map(int, process.stdout.readline().split())
 
 
 @contextlib.contextmanager

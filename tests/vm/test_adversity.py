@@ -1,0 +1,75 @@
+"""A computer on which something is wrong: it streams all the same."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .support.camera import EmulatedCamera
+from .support.machine import eventually, must, run
+from .support.relay import RelayService
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(200)]
+
+_UDEV = ("systemd-udevd.service", "systemd-udevd-kernel.socket", "systemd-udevd-control.socket")
+_YEAR = 365 * 86_400.0
+
+
+@pytest.fixture
+def relay(camera: EmulatedCamera) -> Iterator[RelayService]:
+    with RelayService({"front": {"source": camera.usb}}) as service:
+        service.until_state("streaming")
+        yield service
+
+
+def still_streams(relay: RelayService) -> bool:
+    """Whether frames go on coming, from the same opening."""
+    before = relay.camera()
+    eventually(
+        lambda: relay.camera()["frames"]["published"] > before["frames"]["published"] + 10,
+        "frames go on",
+    )
+    after = relay.camera()
+    return bool(after["state"] == "streaming" and after["opens"] == before["opens"])
+
+
+def set_clock(to: float) -> None:
+    must("date", "--set", f"@{to:.0f}")
+
+
+def test_the_clock_jumps_by_a_year_and_back(relay: RelayService) -> None:
+    begun, monotonic = time.time(), time.monotonic()
+    try:
+        for jump in (_YEAR, -_YEAR):
+            set_clock(begun + jump)
+            assert still_streams(relay)
+            assert relay.camera()["frame_age"] < 1
+            assert relay.request("GET", "/readyz")[0] == 200
+    finally:
+        set_clock(begun + time.monotonic() - monotonic)
+    assert relay.remedies == []
+
+
+def test_the_disk_is_full(relay: RelayService) -> None:
+    filler = Path("/var/filler")
+    try:
+        run("dd", "if=/dev/zero", f"of={filler}", "bs=1M")
+        assert still_streams(relay)
+        relay.restart()
+        relay.until_state("streaming")
+    finally:
+        filler.unlink()
+
+
+def test_there_is_no_udev(relay: RelayService) -> None:
+    control = Path("/run/udev/control")
+    try:
+        must("systemctl", "stop", *_UDEV)
+        control.unlink(missing_ok=True)
+        relay.restart()
+        relay.until_state("streaming")
+        (told,) = relay.events("hotplug.unavailable")
+        assert "within a second" in told["hint"]
+    finally:
+        must("systemctl", "start", *reversed(_UDEV))
