@@ -572,3 +572,18 @@ def test_a_fault_names_its_line_however_the_table_is_written(
 ) -> None:
     [fault] = faults(path, text)
     assert fault.startswith(f"{line}: camera.a.modee: there is no such option")
+
+
+def test_a_secret_may_be_a_credential_of_the_service(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "front.pw").write_text("secret\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    path.write_text(
+        '[camera.front]\nsource = "http://front/"\nusername = "u"\npassword_file = "front.pw"\n'
+    )
+    assert load_config(path).cameras["front"].password == "secret"
+    (path.parent / "front.pw").write_text("nearer\n")
+    assert load_config(path).cameras["front"].password == "nearer"
