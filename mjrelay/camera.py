@@ -172,6 +172,11 @@ class Camera:
         return ": ".join(filter(None, (self.reason, self.hint)))
 
     @property
+    def summary(self) -> str:
+        """Its name, its state and its trouble, in one line."""
+        return ": ".join(filter(None, (self.name, self.state, self.trouble)))
+
+    @property
     def retry_in(self) -> float | None:
         """Seconds until the next attempt, while waiting for it."""
         return None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())

@@ -3,14 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
-
 from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import make_source
-
-log = structlog.get_logger()
 
 
 class Fleet:

@@ -168,15 +168,10 @@ async def _keep_telling(cameras: Mapping[str, Camera]) -> None:
     interval = systemd.watchdog_interval()
     every = min(_TELL_EVERY, interval / 3) if interval else _TELL_EVERY
     while True:
-        lines = [f"{camera.name}: {_in_a_line(camera)}" for camera in cameras.values()]
-        systemd.notify(f"STATUS={' | '.join(lines)}")
+        systemd.notify(f"STATUS={' | '.join(camera.summary for camera in cameras.values())}")
         stuck = [camera.name for camera in cameras.values() if camera.is_stuck]
         if stuck:
             log.error("relay.stuck", cameras=stuck)
         else:
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(every)
-
-
-def _in_a_line(camera: Camera) -> str:
-    return ": ".join(filter(None, (camera.state, camera.trouble)))

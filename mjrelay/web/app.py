@@ -1,17 +1,16 @@
 """The addresses, and what answers them."""
 
 import functools
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any
 
 from aiohttp import hdrs, web
 
 from mjrelay.camera import Camera
 from mjrelay.web import status
+from mjrelay.web.answers import as_json
 from mjrelay.web.control import change_controls, controls, reset, restart
 from mjrelay.web.streams import CLIENTS, Clients, snapshot, stream
 
@@ -144,15 +143,15 @@ async def _root(request: web.Request) -> web.StreamResponse:
 
 async def _status(request: web.Request) -> web.Response:
     app = request.app
-    return _json(status.status(app[_CAMERAS].values(), app[CLIENTS], app[_STARTED]))
+    return as_json(status.status(app[_CAMERAS].values(), app[CLIENTS], app[_STARTED]))
 
 
 async def _camera_status(request: web.Request, camera: Camera) -> web.Response:
-    return _json(status.camera_status(camera, request.app[CLIENTS].of(camera)))
+    return as_json(status.camera_status(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _state(request: web.Request, camera: Camera) -> web.Response:
-    return _json(status.state(camera, request.app[CLIENTS].of(camera)))
+    return as_json(status.state(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -161,7 +160,7 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     waiting = [
-        _ailment(camera)
+        camera.summary
         for camera in request.app[_CAMERAS].values()
         if camera.config.mode == "always" and not camera.is_fresh
     ]
@@ -174,17 +173,7 @@ async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
     """200 while the camera does what it should: give fresh frames, or wait to be watched."""
     if camera.is_fresh or camera.state == "idle":
         return web.Response(text=f"{camera.state}\n")
-    return web.Response(status=503, text=_ailment(camera) + "\n")
-
-
-def _ailment(camera: Camera) -> str:
-    return ": ".join(filter(None, (camera.name, camera.state, camera.trouble)))
-
-
-def _json(value: Any) -> web.Response:
-    return web.json_response(
-        value, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
-    )
+    return web.Response(status=503, text=camera.summary + "\n")
 
 
 # What holds for every answer

@@ -1,6 +1,5 @@
 """What changes a camera, over HTTP: restart, reset, its controls. And who may."""
 
-import functools
 import json
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ from aiohttp import hdrs, web
 from mjrelay.camera import Camera
 from mjrelay.errors import SourceError
 from mjrelay.recovery.ladder import Remedy
+from mjrelay.web.answers import as_json
 
 _EXPECTED = 'expected JSON with whole numbers by name, such as {"brightness": 128}'
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -25,9 +25,7 @@ async def controls(_request: web.Request, camera: Camera) -> web.Response:
         raise web.HTTPNotFound(
             text=f"{camera.name} has no controls: only cameras of this computer have"
         )
-    return web.json_response(
-        found, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
-    )
+    return as_json(found)
 
 
 async def change_controls(request: web.Request, camera: Camera) -> web.Response:
