@@ -280,7 +280,7 @@ class Camera:
     def _publish(self, image: bytes) -> None:
         now = time.monotonic()
         self.published += 1
-        frame = Frame.of(image, seq=self.published, captured_at=time.time(), monotonic=now)
+        frame = Frame(self.published, time.time(), now, image)
         self.ring.publish(frame)
         self.fanout.show(frame)
         if self._first_frame_at is None:

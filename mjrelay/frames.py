@@ -14,39 +14,22 @@ class Frame:
         seq: Counts a camera's frames from 1, across reopens; 0 for an offline picture.
         captured_at: When it was captured, in Unix seconds, for clients.
         monotonic: The same moment on the clock that is never set back, for ages.
-        part: The multipart part with the image inside. The image is not kept twice.
-        image_size: Length of the image in bytes.
-        image_start: Where it begins in the part.
+        image: The JPEG, SOI to EOI.
     """
 
     seq: int
     captured_at: float
     monotonic: float
-    part: bytes
-    image_size: int
-    image_start: int
+    image: bytes
 
-    @classmethod
-    def of(cls, image: bytes, *, seq: int, captured_at: float, monotonic: float) -> "Frame":
-        """Make a frame of a whole JPEG."""
-        head = multipart.part_head(captured_at, len(image))
-        return cls(
-            seq=seq,
-            captured_at=captured_at,
-            monotonic=monotonic,
-            part=multipart.part(head, image),
-            image_size=len(image),
-            image_start=len(head),
-        )
+    @cached_property
+    def part(self) -> multipart.Part:
+        """What each client is sent of it."""
+        return multipart.part(self.captured_at, self.image)
 
-    @property
-    def image(self) -> memoryview:
-        """The JPEG, SOI to EOI."""
-        return memoryview(self.part)[self.image_start : self.image_start + self.image_size]
-
-    @property
-    def advance_part(self) -> bytes:
-        """The form for clients that asked for `advance_headers`; rare, so not kept."""
+    @cached_property
+    def advance_part(self) -> multipart.Part:
+        """The same for clients that asked for `advance_headers`."""
         return multipart.advance_part(self.image)
 
     @cached_property

@@ -68,7 +68,7 @@ class Placeholder:
             if self._fanout.newest is newest:  # else frames came meanwhile
                 self._drawn = words
                 now = time.monotonic()
-                picture = Frame.of(image, seq=0, captured_at=time.time(), monotonic=now)
+                picture = Frame(0, time.time(), now, image)
                 self._fanout.show_placeholder(picture)
 
 

@@ -9,7 +9,7 @@ from mjrelay.frames import Frame
 _RATE_WINDOW = 3.0
 
 
-# A frame's objects, beside its part: tiny frames must not fill the memory either.
+# A frame's objects, beside its image: tiny frames must not fill the memory either.
 _OVERHEAD = 500
 
 
@@ -70,4 +70,4 @@ class FrameRing:
 
 
 def _cost(frame: Frame) -> int:
-    return len(frame.part) + _OVERHEAD
+    return len(frame.image) + _OVERHEAD

@@ -10,7 +10,7 @@ from tests.support.clock import jumping
 
 
 def frame(seq: int) -> Frame:
-    return Frame(seq, 0.0, 0.0, b"part", image_size=4, image_start=0)
+    return Frame(seq, 0.0, 0.0, b"image")
 
 
 OFFLINE = frame(0)

@@ -13,7 +13,7 @@ from mjrelay.ring import FrameRing
 def frame(seq: int, at: float | None = None, size: int = 100) -> Frame:
     """Make a frame whose part has that size."""
     moment = float(seq if at is None else at)
-    return Frame(seq, moment, moment, bytes(size), image_size=size, image_start=0)
+    return Frame(seq, moment, moment, bytes(size))
 
 
 def kept(ring: FrameRing) -> list[int]:
@@ -42,7 +42,7 @@ def test_frames_older_than_the_limit_are_forgotten() -> None:
 
 
 def test_frames_beyond_the_limit_of_bytes_are_forgotten() -> None:
-    ring = FrameRing(seconds=1000, max_bytes=2 * (len(frame(1).part) + 500))
+    ring = FrameRing(seconds=1000, max_bytes=2 * (len(frame(1).image) + 500))
     for seq in range(10):
         ring.publish(frame(seq))
     assert kept(ring) == [8, 9]
@@ -89,7 +89,7 @@ def test_a_ring_never_holds_more_than_its_limits_and_one_frame(
         assert ring.newest
         assert ring.newest.seq == seq
         held = [*ring._frames]
-        assert len(held) == 1 or sum(len(f.part) for f in held) <= max_bytes
+        assert len(held) == 1 or sum(len(f.image) for f in held) <= max_bytes
         assert len(held) == 1 or now - held[0].monotonic <= seconds
 
 

@@ -13,6 +13,8 @@ from mjrelay.formats.tally import Tally
 
 _IMAGE_START = b"\xff\xd8\xff"
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Segments that matter to us.
+_TELLING = frozenset({jpeg.M_DHT, jpeg.M_APP1, jpeg.M_SOS}) | jpeg.FRAME_HEADERS
 _BEFORE_BOUNDARY = re.compile(rb"\r?\n(?:--)?\Z")
 _PADDING = (b"\0", b"\xff", b"\xd9")
 
@@ -71,6 +73,7 @@ class JpegFramer:
         self._buffer = bytearray()
         self._walk: _Walk | None = None
         self._promised: int | None = None
+        self._keeps_promises = True
         self._gap = bytearray()
         self._gap_counted = False
         self._searched = 0  # the buffer holds no boundary before this
@@ -82,6 +85,13 @@ class JpegFramer:
     def between_images(self) -> bool:
         """No image has begun that has not ended."""
         return self._walk is None
+
+    @property
+    def missing(self) -> int:
+        """Bytes the present image lacks by its part's promise; 0 where that is not known."""
+        if self._walk is None or self._promised is None or not self._keeps_promises:
+            return 0
+        return self._promised - self._walk.cut_off - len(self._buffer)
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; return the images they complete, oldest first."""
@@ -167,26 +177,33 @@ class JpegFramer:
         while True:
             if walk.in_scan and not self._cross_scan(walk):
                 return self._wait(walk)
-            if len(buffer) < walk.position + 2:
+            position, size = walk.position, len(buffer)
+            if size < position + 2:
                 return self._wait(walk)
-            if buffer[walk.position] != jpeg.FILL:
+            if buffer[position] != jpeg.FILL:
                 return self._break_off(walk, "corrupt")
-            marker = buffer[walk.position + 1]
+            marker = buffer[position + 1]
             if marker == jpeg.FILL:
                 walk.position += 1
             elif marker in jpeg.STANDALONE:
                 walk.position += 2
             elif marker in jpeg.WITH_SEGMENT:
-                stop = self._segment_end(walk)
-                if stop is None:
+                if size < position + 4:
+                    return self._wait(walk)
+                stop = position + 2 + (buffer[position + 2] << 8 | buffer[position + 3])
+                if size < stop:
                     return self._wait(walk)
                 if marker == jpeg.M_SOS and not walk.has_size:
                     return self._break_off(walk, "corrupt")
-                if (boundary := self._find_boundary(stop)) is not None:
+                if self._boundary and (boundary := self._find_boundary(stop)) is not None:
                     # The image was cut here: its segment's length leads into the next part.
                     walk.resume = boundary
                     return self._break_off(walk, "truncated")
-                self._enter_segment(walk, marker, stop)
+                if marker in _TELLING:
+                    self._enter_segment(walk, marker, stop)
+                # Without a boundary only what follows can tell whether the segment was whole.
+                walk.resume = stop if self._boundary else position + 2
+                walk.position = stop
             elif marker == jpeg.M_EOI and walk.seen_scan:
                 self._eoi_seen = True
                 return self._take(walk, walk.position + len(EOI))
@@ -211,16 +228,8 @@ class JpegFramer:
             self._searched = max(self._searched, walk.position)
         return True
 
-    def _segment_end(self, walk: _Walk) -> int | None:
-        """Where the segment at the current marker ends, or None while it is incomplete."""
-        start = walk.position + 2
-        if len(self._buffer) < start + 2:
-            return None
-        stop = start + int.from_bytes(self._buffer[start : start + 2], "big")
-        return stop if stop <= len(self._buffer) else None
-
     def _enter_segment(self, walk: _Walk, marker: int, stop: int) -> None:
-        """Note what a segment means for the image, and move behind it."""
+        """Note what a segment means for the image."""
         start = walk.position
         if marker == jpeg.M_DHT:
             walk.has_tables = True
@@ -237,9 +246,6 @@ class JpegFramer:
                 walk.has_tables = True
                 self.tally.tolerated["no Huffman tables"] += 1
             walk.in_scan = walk.seen_scan = True
-        # Without a boundary only what follows can tell whether the segment was whole.
-        walk.resume = stop if self._boundary else start + 2
-        walk.position = stop
 
     def _edit(self, walk: _Walk, start: int, stop: int, replacement: bytes) -> None:
         if not walk.cut_off:  # an oversized image is dropped anyway
@@ -267,6 +273,7 @@ class JpegFramer:
         if walk.cut_off + end > self._max_size:
             walk.resume = end
             return self._break_off(walk, "oversized")
+        self._keeps_promises &= self._promised == walk.cut_off + end
         at = 0
         with memoryview(self._buffer) as view:
             pieces: list[bytes | memoryview] = []

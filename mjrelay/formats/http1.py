@@ -103,13 +103,20 @@ class ResponseReader:
         self._inflater: _Inflater | None = None
 
     @property
+    def inflates(self) -> bool:
+        """Whether the body comes in fewer bytes than it has."""
+        return self._inflater is not None
+
+    @property
     def complete(self) -> bool:
         """All the bytes that were promised have arrived."""
         length = self.head.length if self.head else None
         return self.ended or (length is not None and self._received >= length)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Take the next bytes; yield the body bytes they hold, decoded, in bounded pieces.
+
+        What is not decoded is yielded as it came, without a copy.
 
         Raises:
             FramingError: The head does not end, or the body is broken gzip.
@@ -200,7 +207,7 @@ class _Chunks:
         self._first = True
         self._raw = False
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         if self.ended:
             return
         self._pending += data
@@ -240,7 +247,8 @@ class _Inflater:
         self._start = b""
         self._decode: Callable[[bytes], Iterator[bytes]] | None = None
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        data = bytes(data)
         if self._decode is None:
             data = self._start + data
             if len(data) < 2:  # noqa: PLR2004 - both magic numbers have two bytes

@@ -5,6 +5,7 @@ do not send, lengths they do not keep and types that are wrong. Writing: see `pa
 """
 
 import re
+from typing import NamedTuple
 
 BOUNDARY = b"boundarydonotcross"
 """The name mjpg-streamer uses; its own input plugin and its clones accept no other."""
@@ -55,34 +56,50 @@ def content_length(gap: bytes) -> int | None:
     return int(lengths[-1]) or None if lengths else None
 
 
-def part_head(captured_at: float, length: int) -> bytes:
+class Part(NamedTuple):
+    """One image as a client receives it, in a single write.
+
+    Attributes:
+        pieces: What to write, in order. Apart, so that the image need not be copied.
+        size: How many bytes that is.
+    """
+
+    pieces: tuple[bytes, ...]
+    size: int
+
+
+def part(captured_at: float, image: bytes) -> Part:
+    """An image with its head and the next boundary line.
+
+    That line follows at once: Firefox, Mainsail and Fluidd show an image when they see what comes
+    after it. Content-Length is exact: go2rtc, Mainsail and ROS need it.
+
+    Args:
+        captured_at: When it was captured, in Unix seconds.
+        image: The JPEG, SOI to EOI.
+    """
+    return _part(_part_head(captured_at, len(image)), image, _CLOSING)
+
+
+def _part_head(captured_at: float, length: int) -> bytes:
     """The lines before an image. Every line is far below ffmpeg's limit of 128 bytes."""
     return (
         _PART_TYPE + f"Content-Length: {length}\r\nX-Timestamp: {captured_at:.6f}\r\n\r\n".encode()
     )
 
 
-def part(head: bytes, image: bytes) -> bytes:
-    """One image as clients receive it, in a single write.
-
-    The next boundary line follows the image at once: Firefox, Mainsail and Fluidd show an image
-    when they see what comes after it. Content-Length is exact: go2rtc, Mainsail and ROS need it.
-
-    Args:
-        head: From `part_head`.
-        image: The JPEG, SOI to EOI.
-    """
-    return b"".join((head, image, _CLOSING))
+def _part(*pieces: bytes) -> Part:
+    return Part(pieces, sum(map(len, pieces)))
 
 
 ADVANCE_OPENING = OPENING + _PART_TYPE + b"\r\n"
 """`OPENING` for clients that asked for `advance_headers`."""
 
 
-def advance_part(image: bytes | memoryview) -> bytes:
+def advance_part(image: bytes) -> Part:
     """One image followed by the next part's whole head, for `?advance_headers=1`.
 
     Chromium and WebKit show an image once the next head has arrived (Chromium bug 527446). The
     next length cannot be known yet, hence no Content-Length, and hence only on request.
     """
-    return b"".join((image, b"\r\n", ADVANCE_OPENING))
+    return _part(image, b"\r\n" + ADVANCE_OPENING)

@@ -36,8 +36,8 @@ class Answer:
     def __init__(self, connection: Connection, tally: Tally) -> None:
         self._connection = connection
         self._reader = ResponseReader(tally)
-        self._pieces: Iterator[bytes] = iter(())
-        self._early = b""
+        self._pieces: Iterator[bytes | memoryview] = iter(())
+        self._early: bytes | memoryview = b""
         self._start = b""
         self._length = 0
 
@@ -65,8 +65,11 @@ class Answer:
             self._pieces = self._reader.feed(data)
             self._early = self._next_piece()
 
-    async def read(self) -> bytes:
+    async def read(self, missing: int = 0) -> bytes | memoryview:
         """The next piece of the body; nothing at its end.
+
+        Args:
+            missing: No use in waking up for fewer bytes than these, if they come.
 
         Raises:
             SourceError: The connection broke, or the body cannot be read.
@@ -75,17 +78,17 @@ class Answer:
         if piece:
             await asyncio.sleep(0)  # a little gzip can become many pieces; others want a turn
         while not piece and not self._reader.ended:
-            data = await self._connection.read()
+            data = await self._connection.read(0 if self._reader.inflates else missing)
             if not data:
                 break
             self._pieces = self._reader.feed(data)
             piece = self._next_piece()
         self._length += len(piece)
         if len(self._start) < _START:
-            self._start += piece[:_START]
+            self._start += bytes(piece[:_START])
         return piece
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self) -> bytes | memoryview:
         try:
             return next(self._pieces, b"")
         except FramingError as error:

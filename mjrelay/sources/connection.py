@@ -22,15 +22,79 @@ from mjrelay.errors import (
 # How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
 # seconds a shutdown may last.
 _CLOSE_TIMEOUT = 1.0
-_READ_SIZE = 2**18
+# A picture of most cameras.
+_INBOX_SIZE = 2**18
+
+
+class _Inbox(asyncio.BufferedProtocol):
+    """What the camera has sent and nobody has read yet, in one buffer for the connection's life.
+
+    A full one holds the camera back. (asyncio's streams make a new buffer for every read, which
+    costs more than the reading.)
+    """
+
+    def __init__(self) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+        self._space = memoryview(bytearray(_INBOX_SIZE))
+        self._filled = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    async def read(self) -> memoryview:
+        """Everything there is, once there is something; nothing at the end.
+
+        Returns:
+            A view of the buffer, to be used up before anything else is awaited.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        while not (self._filled or self._ended):
+            self._news.clear()
+            await self._news.wait()
+        if self._error and not self._filled:
+            raise self._error
+        data = self._space[: self._filled]
+        self._filled = 0
+        self._transport.resume_reading()
+        return data
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - of no use
+        return self._space[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._filled += nbytes
+        if self._filled == len(self._space):
+            self._transport.pause_reading()
+        self._news.set()
+
+    def eof_received(self) -> None:
+        """Note that the camera has closed; our end closes by itself then."""
+        self._ended = True
+        self._news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._error = exc
+        self._news.set()
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class Connection:
     """An open connection. Made by `dial`; `close` ends it fully."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, transport: asyncio.Transport, inbox: _Inbox) -> None:
+        self._transport = transport
+        self._inbox = inbox
+        self._patience = 1
 
     @classmethod
     async def dial(
@@ -68,7 +132,7 @@ class Connection:
         except OSError as error:
             raise _unreachable(where, address.host, error) from error
         try:
-            return cls(*await _streams(sock, tls))
+            return cls(*await _open(sock, tls))
         except ssl.SSLCertVerificationError as error:
             raise SourceRefused(
                 f"the certificate of {where} is not trusted: {error.verify_message}",
@@ -82,20 +146,25 @@ class Connection:
         except OSError as error:
             raise SourceLost(f"{where} broke off the TLS handshake", SLOT_TAKEN) from error
 
-    async def send(self, data: bytes) -> None:
-        """Send a request."""
-        self._writer.write(data)
-        with contextlib.suppress(ConnectionError):  # the answer, or its absence, tells more
-            await self._writer.drain()
+    def send(self, data: bytes) -> None:
+        """Send a request. If that fails, reading the answer tells why."""
+        self._transport.write(data)
 
-    async def read(self) -> bytes:
+    async def read(self, patience: int = 1) -> memoryview:
         """The next bytes, or none when the camera closed the connection.
+
+        Args:
+            patience: Do not wake up for fewer bytes than this. Only a hint: fewer may come.
+
+        Returns:
+            A view, to be used up before anything else is awaited.
 
         Raises:
             SourceLost: The connection broke.
         """
+        self._wait_for(patience)
         try:
-            return await self._reader.read(_READ_SIZE)
+            return await self._inbox.read()
         except ConnectionResetError as error:
             raise SourceLost("the camera reset the connection", GIVEN_AWAY) from error
         except OSError as error:
@@ -108,16 +177,26 @@ class Connection:
         """
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                if self._writer.can_write_eof():
-                    self._writer.write_eof()
-                    while await self._reader.read(_READ_SIZE):
+                if self._transport.can_write_eof():
+                    self._wait_for(1)
+                    self._transport.write_eof()
+                    while await self._inbox.read():
                         pass
         except (TimeoutError, OSError):
             pass  # dead or deaf: closing is all that is left
         finally:
-            self._writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                await self._writer.wait_closed()
+            self._transport.close()
+            await self._inbox.closed
+
+    def _wait_for(self, count: int) -> None:
+        """Let the kernel report no fewer bytes than these, unless the connection ends."""
+        count = min(max(count, 1), _INBOX_SIZE)
+        if count == self._patience or self._transport.get_extra_info("ssl_object"):
+            return
+        self._patience = count
+        with contextlib.suppress(OSError):
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 async def _connect(host: str, port: int, timeout: float) -> socket.socket:  # noqa: ASYNC109
@@ -160,11 +239,10 @@ def _refuse_ourselves(sock: socket.socket) -> None:
         raise ConnectionRefusedError
 
 
-async def _streams(
-    sock: socket.socket, tls: dict[str, Any]
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(sock: socket.socket, tls: dict[str, Any]) -> tuple[asyncio.Transport, _Inbox]:
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.open_connection(sock=sock, limit=_READ_SIZE, **tls)
+        return await loop.create_connection(_Inbox, sock=sock, **tls)
     except BaseException:
         sock.close()  # a handshake that fails leaves it open
         raise

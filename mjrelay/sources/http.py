@@ -134,7 +134,7 @@ class HttpSource(Source):
     async def _request(self, address: HttpAddress) -> Answer:
         """Send the request and read the answer's head."""
         assert self._connection
-        await self._connection.send(self._request_head(address))
+        self._connection.send(self._request_head(address))
         answer = Answer(self._connection, self.tally)
         patience = self._config.first_frame_timeout
         try:
@@ -229,7 +229,7 @@ class HttpSource(Source):
             tally=self.tally,
         )
         found = 0
-        while piece := await answer.read():
+        while piece := await answer.read(framer.missing):
             for image in framer.feed(piece):
                 found += 1
                 yield image

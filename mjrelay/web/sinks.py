@@ -7,6 +7,7 @@ on when the socket is writable; frames that come meanwhile are skipped.
 
 import asyncio
 import socket
+from collections.abc import Iterable
 
 from mjrelay.fanout import Fanout
 from mjrelay.frames import Frame
@@ -28,6 +29,26 @@ class SocketSink:
         ended: Done when nothing more will be sent.
     """
 
+    # A hundred of them are visited for each frame: they must lie close together in memory.
+    __slots__ = (
+        "_advance_headers",
+        "_due",
+        "_fanout",
+        "_finishing",
+        "_has_ended",
+        "_interval",
+        "_last",
+        "_loop",
+        "_passed",
+        "_rest",
+        "_sampled",
+        "_socket",
+        "ended",
+        "rate",
+        "sent",
+        "skipped",
+    )
+
     def __init__(
         self,
         sock: socket.socket,
@@ -46,10 +67,10 @@ class SocketSink:
         self._interval = 1 / fps if fps else 0.0
         self._due = 0.0
         self._advance_headers = advance_headers
-        self._rest: memoryview | None = None
+        self._rest: list[memoryview] | None = None
         self._last: Frame | None = None
         self._passed: Frame | None = None
-        self._finishing = False
+        self._finishing = self._has_ended = False
         self._sampled = (self._loop.time(), 0)
 
     def offer(self, frame: Frame) -> None:
@@ -61,7 +82,7 @@ class SocketSink:
             if frame is not self._last and frame is not self._passed:
                 self.skipped += 1
                 self._passed = frame
-        elif not self.ended.done() and (not self._interval or self._is_due()):
+        elif not self._has_ended and (not self._interval or self._is_due()):
             self._send(frame)
 
     def finish(self) -> None:
@@ -93,30 +114,30 @@ class SocketSink:
 
     def _send(self, frame: Frame) -> None:
         self._last = frame
-        part = frame.advance_part if self._advance_headers else frame.part
+        pieces, size = frame.advance_part if self._advance_headers else frame.part
         try:
-            taken = self._socket.send(part)
+            taken = self._socket.sendmsg(pieces)
         except BlockingIOError:
             taken = 0
         except OSError:
             self._end()  # the client is gone: a normal goodbye
             return
-        if taken == len(part):
+        if taken == size:
             self.sent += 1
             return
-        self._rest = memoryview(part)[taken:]
+        self._rest = _behind(taken, pieces)
         self._loop.add_writer(self._socket.fileno(), self._send_rest)
 
     def _send_rest(self) -> None:
         assert self._rest is not None
         try:
-            taken = self._socket.send(self._rest)
+            taken = self._socket.sendmsg(self._rest)
         except BlockingIOError:
             return
         except OSError:
             self._end()
             return
-        self._rest = self._rest[taken:]
+        self._rest = _behind(taken, self._rest)
         if self._rest:
             return
         self._rest = None
@@ -140,5 +161,16 @@ class SocketSink:
         if self._rest is not None:
             self._loop.remove_writer(self._socket.fileno())
             self._rest = None
+        self._has_ended = True
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _behind(taken: int, pieces: Iterable[bytes | memoryview]) -> list[memoryview]:
+    """What is left of some pieces behind their first bytes."""
+    rest = []
+    for piece in pieces:
+        if taken < len(piece):
+            rest.append(memoryview(piece)[taken:])
+        taken = max(0, taken - len(piece))
+    return rest

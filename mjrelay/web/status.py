@@ -40,7 +40,7 @@ def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
         "width": width,
         "height": height,
         "fps": round(camera.ring.fps(time.monotonic()), 1),
-        "frame_bytes": newest.image_size if newest else None,
+        "frame_bytes": len(newest.image) if newest else None,
         "frame_age": _rounded(camera.frame_age),
         "frames": {
             "received": camera.published + sum(dropped.values()),

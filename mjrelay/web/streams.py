@@ -211,7 +211,7 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     }
     if headers["ETag"] in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=bytes(frame.image), content_type="image/jpeg", headers=headers)
+    return web.Response(body=frame.image, content_type="image/jpeg", headers=headers)
 
 
 async def _newer(camera: Camera, frame: Frame | None, *, within: float) -> Frame:
