@@ -14,7 +14,15 @@ from pathlib import Path
 
 from mjrelay import __version__
 from mjrelay.address import Address, ListenAddress, V4l2Address, parse_address, redact
-from mjrelay.config import Config, config_of, dump, find_config, load_config, with_listen
+from mjrelay.config import (
+    SYSTEM_CONFIG,
+    Config,
+    config_of,
+    dump,
+    find_config,
+    load_config,
+    with_listen,
+)
 from mjrelay.errors import ConfigError, ListenError, RemedyFailed
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -22,7 +30,7 @@ OK, FAILED, USAGE = 0, 1, 2
 _MAX_SECONDS = 86_400.0
 
 _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
-_NOTHING_TO_DO = """\
+_NOTHING_TO_DO = f"""\
 There is nothing to relay yet. Try a moving test picture:
 
     mjrelay run testcard:
@@ -31,7 +39,7 @@ or your camera:
 
     mjrelay run 'http://PRINTER:8080/?action=stream'
 
-or write a configuration to ./mjrelay.toml or /etc/mjrelay/mjrelay.toml.
+or write a configuration to ./mjrelay.toml or {SYSTEM_CONFIG}.
 """
 _SOURCES = """\
 SOURCE is one of:
@@ -247,7 +255,7 @@ def _check(options: argparse.Namespace) -> int:
     path = options.config or find_config()
     if path is None:
         return _complain(
-            "There is no configuration at ./mjrelay.toml or /etc/mjrelay/mjrelay.toml; "
+            f"There is no configuration at ./mjrelay.toml or {SYSTEM_CONFIG}; "
             "name one with --config FILE.",
             status=USAGE,
         )
@@ -328,15 +336,15 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _change_service(options: argparse.Namespace) -> int:
-    from mjrelay.service import install  # noqa: PLC0415 - for these commands only
+    from mjrelay.service import install, steps  # noqa: PLC0415 - for these commands only
 
     try:
-        computer = install.this_computer(dry_run=options.dry_run)
+        computer = steps.this_computer(dry_run=options.dry_run)
         if options.command == "install-service":
             install.install(computer, install.this_program(), options.config)
         else:
             install.uninstall(computer)
-    except install.InstallError as error:
+    except steps.InstallError as error:
         return _complain(str(error), status=FAILED)
     return OK
 

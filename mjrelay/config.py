@@ -13,7 +13,9 @@ from mjrelay import options
 from mjrelay.address import Address, HttpAddress, ListenAddress, TestcardAddress, redact
 from mjrelay.errors import ConfigError
 
-SEARCHED = (Path("mjrelay.toml"), Path("/etc/mjrelay/mjrelay.toml"))
+SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
+"""The configuration of the service."""
+SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
 """Where a configuration is looked for when none is named."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*$")
@@ -90,8 +92,12 @@ def find_config() -> Path | None:
     return next((path for path in SEARCHED if os.path.lexists(path)), None)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, *, with_secrets: bool = True) -> Config:
     """Read and check a configuration file.
+
+    Args:
+        path: Where it is.
+        with_secrets: False leaves the password files unread.
 
     Raises:
         ConfigError: With every fault: path and line, the value seen, what was expected.
@@ -106,7 +112,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     faults: list[Fault] = []
     config = _structure(tables, faults)
-    config = _with_secrets(config, path.parent, faults)
+    config = _with_secrets(config, path.parent if with_secrets else None, faults)
     faults += check(config)
     if not config.cameras and not faults:
         faults.append(("camera", "at least one [camera.NAME] with a source is needed"))
@@ -228,15 +234,15 @@ def _shown(value: object) -> str:
     return f'"{redact(value)}"' if isinstance(value, str) else redact(str(value))
 
 
-def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
-    """Read the password files and the credentials inside URLs."""
+def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
+    """Read the credentials inside URLs, and the password files if we know from which folder."""
     cameras = {}
     for name, camera in config.cameras.items():
         username, password = camera.username, ""
         if isinstance(camera.source, HttpAddress):
             username = username or camera.source.username
             password = camera.source.password
-        if camera.password_file:
+        if camera.password_file and folder:
             path = _secret_file(folder, camera.password_file)
             try:
                 password = _read(path).rstrip("\r\n")

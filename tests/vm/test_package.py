@@ -34,6 +34,7 @@ FILES = {
     "/usr/share/doc/mjrelay/changelog.gz",
     "/usr/share/doc/mjrelay/copyright",
     "/usr/share/doc/mjrelay/examples/kernel-messages.conf",
+    "/usr/share/doc/mjrelay/examples/mjrelay.toml",
     "/usr/share/lintian/overrides/mjrelay",
 }
 LIBRARY = Path("/usr/lib/mjrelay")
@@ -154,3 +155,10 @@ def test_it_streams_as_a_user_of_its_own_and_keeps_the_camera_over_an_upgrade(
         assert camera.status["plugs"] == 1
         assert not [entry for entry in relay.log if "busy" in str(entry).lower()]
         assert must("dpkg-query", "-W", "-f", "${db:Status-Status}", "mjrelay") == "installed"
+
+
+def test_it_runs_again_when_it_is_installed_after_it_was_removed() -> None:
+    must("dpkg", "--remove", "mjrelay", within=WITHIN)
+    assert run("systemctl", "is-active", UNIT).stdout.strip() == "inactive"
+    install(PACKAGES[-1])
+    assert must("systemctl", "is-active", UNIT).strip() == "active"
