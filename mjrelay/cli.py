@@ -54,12 +54,14 @@ Quote a SOURCE that holds ?, & or spaces. NAME=SOURCE names the camera.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    options = _parser().parse_args(arguments)
+    say_why = _tell_the_log if options.command == "run" else _complain
     try:
-        sys.exit(_run(_parser().parse_args(arguments)))
+        sys.exit(_run(options))
     except ConfigError as error:
-        sys.exit(_complain(*error.faults, status=USAGE))
+        sys.exit(say_why(*error.faults, status=USAGE))
     except ListenError as error:
-        sys.exit(_complain(str(error), status=FAILED))
+        sys.exit(say_why(str(error), status=FAILED))
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
         sys.exit(FAILED)
@@ -168,11 +170,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> int:
     """Serve what a configuration says, which is read again when systemd or a person asks for it."""
+    if can_reload:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the file is being read
     config = read()
     from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
     from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
-    from mjrelay.service.systemd import Inheritance  # noqa: PLC0415
+    from mjrelay.service.systemd import Inheritance, take_variables  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
     async def serve() -> None:
@@ -184,6 +188,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
     keep_capabilities()
+    take_variables()
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])
@@ -358,4 +363,17 @@ def _progress(text: str) -> None:
 def _complain(*sentences: str, status: int) -> int:
     for sentence in sentences:
         print(sentence.rstrip("\n"), file=sys.stderr)
+    return status
+
+
+def _tell_the_log(*faults: str, status: int) -> int:
+    """Complain; in systemd's journal as all else there, so that `journalctl -p err` shows it."""
+    import structlog  # noqa: PLC0415 - only where there is something to complain about
+
+    from mjrelay.service.logs import is_journal, set_up_logs  # noqa: PLC0415
+
+    if not is_journal():
+        return _complain(*faults, status=status)
+    set_up_logs(logging.INFO)
+    structlog.get_logger().error("relay.not_started", faults=list(faults))
     return status

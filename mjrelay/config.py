@@ -1,5 +1,6 @@
 """The configuration: a TOML file in, frozen dataclasses out, every fault at once."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -18,7 +19,8 @@ SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
 SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
 """Where a configuration is looked for when none is named."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*$")
+# systemd keeps a camera under its name, which may be so long.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 T = TypeVar("T")
 
 
@@ -126,8 +128,8 @@ def check(config: Config) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     for name, camera in config.cameras.items():
         path = f"camera.{name}"
-        if not _NAME.match(name):
-            yield path, "a camera's name is made of letters, digits, - and _"
+        if not _NAME.fullmatch(name):
+            yield path, "a camera's name is made of letters, digits, - and _, 64 of them at most"
         identity = camera.source.identity
         if identity and (owner := owners.setdefault(identity, name)) != name:
             yield (
@@ -253,12 +255,12 @@ def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> C
 
 
 def _secret_file(folder: Path, name: str) -> Path:
-    """Where a secret is: beside the configuration, or among the credentials systemd hands over."""
-    path = folder / name
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and not path.exists():
-        return Path(credentials) / name
-    return path
+    """Where a secret is: among the credentials systemd hands over, or beside the configuration."""
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or folder, name)
+    with contextlib.suppress(ValueError):  # of a NUL in it
+        if os.access(credential, os.R_OK):
+            return credential
+    return folder / name
 
 
 def _read(path: Path) -> str:

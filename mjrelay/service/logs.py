@@ -26,7 +26,7 @@ def set_up_logs(level: int) -> None:
         structlog.processors.format_exc_info,
         _begin_with_what_happened,
         structlog.processors.JSONRenderer(),
-        *([_tell_the_journal_how_grave] if _is_journal() else []),
+        *([_tell_the_journal_how_grave] if is_journal() else []),
     ]
     structlog.configure(
         processors=[
@@ -57,7 +57,7 @@ def _tell_the_journal_how_grave(_logger: Any, method: str, line: str) -> str:
     return f"<{_PRIORITIES.get(method, 6)}>{line}"
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Whether standard error leads to systemd's journal (systemd.exec(5), $JOURNAL_STREAM)."""
     status = os.fstat(2)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
