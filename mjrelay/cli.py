@@ -160,10 +160,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> int:
     """Serve what a configuration says, which is read again when systemd or a person asks for it."""
+    from mjrelay.devices.rights import withhold_capabilities  # noqa: PLC0415
+    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+
+    set_up_logs(logging.DEBUG if verbose else logging.INFO)
+    withhold_capabilities()  # first: what cannot be read at a reload shall not be read now
     config = read()
     from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
-    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
-    from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
     from mjrelay.service.systemd import Inheritance  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
@@ -173,9 +176,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
             reread = read if can_reload else None
             await relay(config, listeners, orders, reread=reread, inheritance=inheritance)
 
-    set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
-    keep_capabilities()
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])

@@ -137,9 +137,15 @@ async def _reload(
             reason="the options of [server] have changed",
             hint="they take effect at the next start: systemctl restart mjrelay",
         )
-    for camera in await fleet.fit(wanted.cameras):
+    changes = await fleet.fit(wanted.cameras)
+    for camera in changes.gone:
         clients.finish(camera)
-    log.info("relay.reloaded", cameras=list(wanted.cameras))
+    log.info(
+        "relay.reloaded",
+        new=changes.new,
+        changed=changes.changed,
+        gone=[camera.name for camera in changes.gone],
+    )
     return replace(wanted, server=config.server)
 
 

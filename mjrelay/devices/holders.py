@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mjrelay.address import CommandAddress
+from mjrelay.devices.rights import looking_everywhere
 
 _MAX_COMMAND = 200
 _PF_KTHREAD = 0x00200000
@@ -51,6 +52,8 @@ class Holder:
         """The command that makes it let go."""
         if self.pid == os.getpid():
             return "let one camera of the configuration have it, not two"
+        if self.pid == 1 or self.unit == "init.scope":
+            return "systemd keeps it for a service: restart or stop that service"
         if self.unit and self.unit.endswith(".service"):
             return f"{'systemctl --user' if self.of_user else 'sudo systemctl'} stop {self.unit}"
         if container := _CONTAINER.fullmatch(self.unit or ""):
@@ -81,6 +84,7 @@ class Search:
     hidden: bool
 
 
+@looking_everywhere()
 def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
     """Every process that has a device open or mapped, ours included.
 
@@ -108,6 +112,7 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
     return Search(tuple(holders), hidden)
 
 
+@looking_everywhere()
 def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool:
     """Whether a process that had a device still has it. False also where we cannot tell."""
     process = proc / str(holder.pid)

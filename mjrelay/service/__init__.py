@@ -1,1 +1,1 @@
-"""The daemon among other services: its logs."""
+"""The daemon among other services: systemd, its logs, its installation."""
