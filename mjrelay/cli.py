@@ -172,10 +172,13 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     """Serve what a configuration says, which is read again when systemd or a person asks for it."""
     if can_reload:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the file is being read
+    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+    from mjrelay.service.rights import withhold_capabilities  # noqa: PLC0415
+
+    set_up_logs(logging.DEBUG if verbose else logging.INFO)
+    withhold_capabilities()
     config = read()
     from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
-    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
-    from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
     from mjrelay.service.systemd import Inheritance, take_variables  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
@@ -185,9 +188,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
             reread = read if can_reload else None
             await relay(config, listeners, orders, reread=reread, inheritance=inheritance)
 
-    set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
-    keep_capabilities()
     take_variables()
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:

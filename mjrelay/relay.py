@@ -144,7 +144,8 @@ async def _reload(
                 reason="the options of [server] have changed",
                 hint=f"they take effect at the next start{command}",
             )
-        for camera in await fleet.fit(wanted.cameras):
+        changes = await fleet.fit(wanted.cameras)
+        for camera in changes.gone:
             clients.finish(camera)
     except ConfigError as error:
         log.warning("relay.not_reloaded", faults=list(error.faults))
@@ -154,7 +155,12 @@ async def _reload(
     except Exception as error:
         log.exception("relay.not_reloaded", faults=[repr(error)])
         return f"configuration not reloaded: {error!r} (a fault of mjrelay: see the log)"
-    log.info("relay.reloaded", cameras=list(wanted.cameras))
+    log.info(
+        "relay.reloaded",
+        new=changes.new,
+        changed=changes.changed,
+        gone=[camera.name for camera in changes.gone],
+    )
     return ""
 
 

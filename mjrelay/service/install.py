@@ -135,7 +135,10 @@ def _installation(computer: Computer, program: Path, config: Path) -> list[Step]
     if config == SYSTEM_CONFIG:
         steps.append(Write(SYSTEM_CONFIG, _shipped(_STARTER), only_if_none=True))
     if not _has_user(computer):
-        by_hand = f"make the service's user: `sudo useradd --system {_USER}`, then run this again"
+        by_hand = (
+            f"make the service's user: `sudo useradd --system --groups video {_USER}`, "
+            "then run this again"
+        )
         steps.append(Run(("systemd-sysusers", str(_USERS)), by_hand))
     return [
         *steps,

@@ -21,9 +21,10 @@ def set_up_logs(level: int) -> None:
         level: Of `logging`; DEBUG shows every retry, and what `exec:` programs say.
     """
     on_terminal = sys.stderr.isatty()
-    for_people = [structlog.dev.ConsoleRenderer()]
+    for_people = [
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
     for_programs = [
-        structlog.processors.format_exc_info,
         _begin_with_what_happened,
         structlog.processors.JSONRenderer(),
         *([_tell_the_journal_how_grave] if is_journal() else []),
@@ -35,6 +36,7 @@ def set_up_logs(level: int) -> None:
             structlog.processors.TimeStamper(
                 fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal
             ),
+            structlog.processors.format_exc_info,  # a traceback may hold credentials, too
             _redact_values,
             *(for_people if on_terminal else for_programs),
         ],
@@ -65,7 +67,19 @@ def is_journal() -> bool:
 
 def _redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
     """Keep credentials out of every line, whoever wrote it."""
-    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+    return _redacted(event)
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _redacted(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_redacted(inner) for inner in value]
+        case _:
+            return value
 
 
 class _Forward(logging.Handler):

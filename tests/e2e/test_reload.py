@@ -61,6 +61,8 @@ async def test_only_what_has_changed_notices(file: ConfigFile) -> None:
         file.says(DOOR + FRONT + BACK_LARGER)
         await reloaded(relay)
         assert await names(relay) == ["door", "front", "back"]
+        (told,) = relay.events("relay.reloaded")
+        assert (told["new"], told["changed"], told["gone"]) == (["door"], ["back"], [])
         await back.until(lambda: back.frames[-1].size > 1.2 * small)
         count = len(front.frames)
         await front.until(lambda: len(front.frames) > count + 10)
@@ -86,6 +88,7 @@ async def test_viewers_of_a_camera_that_is_gone_are_ended_cleanly(file: ConfigFi
         await reloaded(relay)
         await front.until(lambda: back.end is not None)
         assert back.end == "clean"
+        assert relay.events("relay.reloaded")[0]["gone"] == ["back"]
         assert await names(relay) == ["front"]
         assert "there are: front" in await relay.get("/cameras/back/snapshot")
 
