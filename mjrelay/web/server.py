@@ -5,7 +5,8 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+import weakref
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.service.systemd import Inheritance
-from mjrelay.web.app import make_app
+from mjrelay.web.app import Handler, make_app
 from mjrelay.web.streams import Clients, is_full
 
 # Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
@@ -32,6 +33,10 @@ _BACKLOG = 1024
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
+# Who has connected may be so many seconds away from asking: some networks are. Nobody listens any
+# more meanwhile, so that the process after us has the others.
+_MAY_ASK_WITHIN = 0.25
+_LOOK_EVERY = 0.005
 # Browsers send localhost the cookies of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
 
@@ -107,11 +112,42 @@ def _covers(given: ListenAddress, wanted: ListenAddress) -> bool:
     return given == wanted or (everywhere and given.port == wanted.port and not wanted.path)
 
 
+class _Newcomers:
+    """Tells which connections have asked for nothing yet."""
+
+    def __init__(self) -> None:
+        # By their transports: aiohttp's own objects cannot be referred to weakly.
+        self._have_asked: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note who asks."""
+        if request.transport:
+            self._have_asked.add(request.transport)
+        return await handler(request)
+
+    async def have_asked(self, runners: Collection[web.AppRunner]) -> None:
+        """Wait until each has asked, or had the time to."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MAY_ASK_WITHIN):
+                # asyncio takes some turns for who has connected just now.
+                await asyncio.sleep(_LOOK_EVERY)
+                while any(map(self._is_awaited, runners)):  # noqa: ASYNC110 - aiohttp tells nobody
+                    await asyncio.sleep(_LOOK_EVERY)
+
+    def _is_awaited(self, runner: web.AppRunner) -> bool:
+        connections = runner.server.connections if runner.server else []
+        return any(c.transport and c.transport not in self._have_asked for c in connections)
+
+
 @contextlib.asynccontextmanager
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
 ) -> AsyncIterator[Clients]:
-    """Serve while entered; who watches. Leaving ends every stream between two parts."""
+    """Serve while entered; who watches.
+
+    Leaving ends every stream between two parts, and answers everybody it has let in.
+    """
     clients = Clients()
     loop = asyncio.get_running_loop()
 
@@ -125,6 +161,7 @@ async def web_server(
 
     loop.set_exception_handler(report)
     runners: dict[str, web.AppRunner] = {}
+    newcomers = _Newcomers()
     try:
         for listener in listeners:
             only = listener.camera
@@ -135,6 +172,7 @@ async def web_server(
                     base_path=config.base_path,
                     cors_origins=config.cors_origins,
                 )
+                app.middlewares.insert(0, newcomers.note)
                 runners[only] = web.AppRunner(
                     app,
                     # Else a client that leaves while its camera is silent would stay for ever.
@@ -148,6 +186,10 @@ async def web_server(
             await web.SockSite(runners[only], listener.sock, backlog=_BACKLOG).start()
         yield clients
     finally:
+        for listener in listeners:
+            # Not closed yet: asyncio drops who has connected and is not served yet.
+            loop.remove_reader(listener.sock)
+        await newcomers.have_asked(runners.values())
         clients.finish_all()
         loop.set_exception_handler(None)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
