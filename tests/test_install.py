@@ -243,7 +243,8 @@ def test_a_command_that_fails_ends_it_with_what_to_look_at(fake: FakeComputer) -
 
 def test_a_user_made_by_hand_will_do(fake: FakeComputer) -> None:
     fake.failing = "systemd-sysusers"
-    with pytest.raises(InstallError, match="`sudo useradd --system --groups video mjrelay`, then run this again"):
+    again = "`sudo useradd --system --groups video mjrelay`, then run this again"
+    with pytest.raises(InstallError, match=again):
         install(fake.computer, [PROGRAM])
     fake.write(PASSWD, "root:x:0:0:root:/root:/bin/bash\nmjrelay:x:998:998::/:/bin/sh\n")
     install(fake.computer, [PROGRAM])

@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+import weakref
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.service import systemd
 from mjrelay.service.systemd import Inheritance, Kept
-from mjrelay.web.app import make_app
+from mjrelay.web.app import Handler, make_app
 from mjrelay.web.streams import Clients, is_full
 
 # Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
@@ -36,6 +37,10 @@ _BACKLOG = 1024
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
+# Who has connected may be so many seconds away from asking: some networks are. Nobody listens any
+# more meanwhile, so that the process after us has the others.
+_MAY_ASK_WITHIN = 0.25
+_LOOK_EVERY = 0.005
 # Browsers send localhost the cookies of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
 # So long do we wait, under systemd, for addresses that are taken or not there yet: to be started
@@ -189,11 +194,42 @@ class _Only(Mapping[str, Camera]):
         return int(self._name in self._cameras)
 
 
+class _Newcomers:
+    """Tells which connections have asked for nothing yet."""
+
+    def __init__(self) -> None:
+        # By their transports: aiohttp's own objects cannot be referred to weakly.
+        self._have_asked: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note who asks."""
+        if request.transport:
+            self._have_asked.add(request.transport)
+        return await handler(request)
+
+    async def have_asked(self, runners: Collection[web.AppRunner]) -> None:
+        """Wait until each has asked, or had the time to."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MAY_ASK_WITHIN):
+                # asyncio takes some turns for who has connected just now.
+                await asyncio.sleep(_LOOK_EVERY)
+                while any(map(self._is_awaited, runners)):  # noqa: ASYNC110 - aiohttp tells nobody
+                    await asyncio.sleep(_LOOK_EVERY)
+
+    def _is_awaited(self, runner: web.AppRunner) -> bool:
+        connections = runner.server.connections if runner.server else []
+        return any(c.transport and c.transport not in self._have_asked for c in connections)
+
+
 @contextlib.asynccontextmanager
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
 ) -> AsyncIterator[Clients]:
-    """Serve while entered; who watches. Leaving ends every stream between two parts."""
+    """Serve while entered; who watches.
+
+    Leaving ends every stream between two parts, and answers everybody it has let in.
+    """
     clients = Clients()
     loop = asyncio.get_running_loop()
 
@@ -207,6 +243,7 @@ async def web_server(
 
     loop.set_exception_handler(report)
     runners: dict[str, web.AppRunner] = {}
+    newcomers = _Newcomers()
     try:
         for listener in listeners:
             only = listener.camera
@@ -217,6 +254,7 @@ async def web_server(
                     base_path=config.base_path,
                     cors_origins=config.cors_origins,
                 )
+                app.middlewares.insert(0, newcomers.note)
                 runners[only] = web.AppRunner(
                     app,
                     # Else a client that leaves while its camera is silent would stay for ever.
@@ -230,6 +268,10 @@ async def web_server(
             await web.SockSite(runners[only], listener.sock, backlog=_BACKLOG).start()
         yield clients
     finally:
+        for listener in listeners:
+            # Not closed yet: asyncio drops who has connected and is not served yet.
+            loop.remove_reader(listener.sock)
+        await newcomers.have_asked(runners.values())
         clients.finish_all()
         loop.set_exception_handler(None)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
