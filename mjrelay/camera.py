@@ -18,7 +18,7 @@ from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnrea
 from mjrelay.fanout import OFFLINE_AFTER, Fanout, Sink
 from mjrelay.frames import Frame
 from mjrelay.placeholder import Placeholder
-from mjrelay.recovery.backoff import Backoff
+from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import RESETS, Ladder, Remedy
 from mjrelay.ring import FrameRing
 from mjrelay.sources import Source
@@ -58,6 +58,7 @@ class Camera:
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
         self.name = name
         self.fanout = Fanout()
+        self.ring = FrameRing()
         self.reason: str | None = None
         self.hint: str | None = None
         self.holders: tuple[Holder, ...] = ()
@@ -78,7 +79,8 @@ class Camera:
         self._last_image = b""
         self._changed_at = 0.0
         self._down_since: float | None = None
-        self._told: set[Kind] = set()
+        self._attempt_at: float | None = None
+        self._forget_outage()
         # Set while it is known whether frames come or not.
         self._settled = asyncio.Event()
         self.configure(config, source)
@@ -88,7 +90,8 @@ class Camera:
         self.config = config
         self.source = source
         self.source.watched = bool(self._viewers)
-        self.ring = FrameRing(seconds=config.ring, max_bytes=config.ring_bytes)
+        self.ring.configure(seconds=config.ring, max_bytes=config.ring_bytes)
+        self.ring.clear()
         self.state: State = "idle" if config.mode == "demand" else "starting"
         self._settled.clear()
         self._ladder = Ladder(
@@ -195,10 +198,14 @@ class Camera:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether frames have stopped without our noticing: a fault of ours, not of the camera."""
-        age = self.frame_age
-        longest = max(self._silence_allowed, self.config.first_frame_timeout) + _STUCK_AFTER
-        return self.state == "streaming" and age is not None and age > longest
+        """Whether no frame comes without our noticing: a fault of ours, not of the camera."""
+        if self._attempt_at is None:
+            return False
+        newest = self.ring.newest
+        lately = max(self._attempt_at, newest.monotonic if newest else 0.0)
+        patience = max(self._silence_allowed, self.config.first_frame_timeout)
+        longest = self.config.connect_timeout + patience + _STUCK_AFTER
+        return time.monotonic() - lately > longest
 
     # One life of the source
 
@@ -220,10 +227,12 @@ class Camera:
 
     async def _stream(self) -> None:
         """Open the source and publish its frames until it fails or nobody watches."""
-        started = time.monotonic()
+        started = self._attempt_at = time.monotonic()
         self._wake.clear()
         self._first_frame_at = None
-        if self.state not in _DOWN:
+        if self.state in _DOWN:
+            self._attempts += 1
+        else:
             self._enter("starting")
         try:
             await self._pump()
@@ -251,6 +260,8 @@ class Camera:
             self._enter("recovering", reason, hint, kind="crashed")
         else:
             return
+        finally:
+            self._attempt_at = None
         self._retry_at = time.monotonic() + delay
         if self._viewers:
             await self._show_placeholder()
@@ -288,6 +299,15 @@ class Camera:
             self._enter("streaming")
         if self.config.frozen_after:
             self._notice_frozen(image, now)
+        if self._interruptions and self.state == "streaming":
+            self._notice_health()
+
+    def _notice_health(self) -> None:
+        """End an outage when frames have come for a while: a camera may come and go for ever."""
+        if self._streamed_for() >= HEALTHY_AFTER:
+            if self._interruptions > 1:
+                self._tell_recovery()
+            self._forget_outage()
 
     def _notice_frozen(self, image: bytes, now: float) -> None:
         """Tell a picture that no longer changes: a live sensor's noise never repeats itself."""
@@ -376,7 +396,8 @@ class Camera:
     ) -> None:
         """Change the state, and tell the log.
 
-        The log has each kind of trouble once in an outage, and its repetitions at debug.
+        The log has each kind of trouble once in an outage, and its repetitions at debug. A camera
+        that comes and goes is told to stream again when it has done so for a while.
 
         Args:
             state: The new state.
@@ -395,20 +416,41 @@ class Camera:
             self._settled.set()
         event = f"camera.{state}"
         if kind:
-            self._down_since = self._down_since or time.monotonic()
+            if not self._down_since:
+                self._down_since = time.monotonic()
+                self._interruptions += 1
             facts = {"holders": [h.as_values() for h in self.holders]} if self.holders else {}
             tell = log.debug if kind in self._told else log.warning
             tell(event, reason=reason, hint=hint, **facts)
             self._told.add(kind)
         elif state == "streaming" and self._down_since:
-            was_down = round(time.monotonic() - self._down_since, 1)
-            log.info(event, source=self.source.label, was_down=was_down)
+            self._was_down += time.monotonic() - self._down_since
+            if self._interruptions == 1:
+                self._tell_recovery()
         else:
             log.info(event, source=self.source.label)
+            self._forget_outage()
         if not kind:
             self.holders = ()
             self._down_since = None
-            self._told.clear()
+
+    def _tell_recovery(self) -> None:
+        """Tell the log that frames come again, and what is told of the next trouble begins anew."""
+        facts = {"attempts": self._attempts}
+        if self._interruptions > 1:
+            facts["interruptions"] = self._interruptions
+        log.info(
+            "camera.streaming",
+            source=self.source.label,
+            was_down=round(self._was_down, 1),
+            **facts,
+        )
+        self._told.clear()
+
+    def _forget_outage(self) -> None:
+        self._interruptions = self._attempts = 0
+        self._was_down = 0.0
+        self._told: set[Kind] = set()
 
     async def _show_placeholder(self) -> None:
         newest = self.ring.newest

@@ -14,7 +14,15 @@ from pathlib import Path
 
 from mjrelay import __version__
 from mjrelay.address import Address, ListenAddress, V4l2Address, parse_address, redact
-from mjrelay.config import Config, config_of, dump, find_config, load_config, with_listen
+from mjrelay.config import (
+    SYSTEM_CONFIG,
+    Config,
+    config_of,
+    dump,
+    find_config,
+    load_config,
+    with_listen,
+)
 from mjrelay.errors import ConfigError, ListenError, RemedyFailed
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -22,7 +30,7 @@ OK, FAILED, USAGE = 0, 1, 2
 _MAX_SECONDS = 86_400.0
 
 _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
-_NOTHING_TO_DO = """\
+_NOTHING_TO_DO = f"""\
 There is nothing to relay yet. Try a moving test picture:
 
     mjrelay run testcard:
@@ -31,7 +39,7 @@ or your camera:
 
     mjrelay run 'http://PRINTER:8080/?action=stream'
 
-or write a configuration to ./mjrelay.toml or /etc/mjrelay/mjrelay.toml.
+or write a configuration to ./mjrelay.toml or {SYSTEM_CONFIG}.
 """
 _SOURCES = """\
 SOURCE is one of:
@@ -46,12 +54,14 @@ Quote a SOURCE that holds ?, & or spaces. NAME=SOURCE names the camera.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    options = _parser().parse_args(arguments)
+    say_why = _tell_the_log if options.command == "run" else _complain
     try:
-        sys.exit(_run(_parser().parse_args(arguments)))
+        sys.exit(_run(options))
     except ConfigError as error:
-        sys.exit(_complain(*error.faults, status=USAGE))
+        sys.exit(say_why(*error.faults, status=USAGE))
     except ListenError as error:
-        sys.exit(_complain(str(error), status=FAILED))
+        sys.exit(say_why(str(error), status=FAILED))
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
         sys.exit(FAILED)
@@ -160,11 +170,16 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> int:
     """Serve what a configuration says, which is read again when systemd or a person asks for it."""
+    if can_reload:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the file is being read
+    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
+    from mjrelay.service.rights import withhold_capabilities  # noqa: PLC0415
+
+    set_up_logs(logging.DEBUG if verbose else logging.INFO)
+    withhold_capabilities()
     config = read()
     from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
-    from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
-    from mjrelay.service.rights import keep_capabilities  # noqa: PLC0415
-    from mjrelay.service.systemd import Inheritance  # noqa: PLC0415
+    from mjrelay.service.systemd import Inheritance, take_variables  # noqa: PLC0415
     from mjrelay.web.server import listening  # noqa: PLC0415
 
     async def serve() -> None:
@@ -173,9 +188,8 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
             reread = read if can_reload else None
             await relay(config, listeners, orders, reread=reread, inheritance=inheritance)
 
-    set_up_logs(logging.DEBUG if verbose else logging.INFO)
     _allow_many_clients()
-    keep_capabilities()
+    take_variables()
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])
@@ -247,7 +261,7 @@ def _check(options: argparse.Namespace) -> int:
     path = options.config or find_config()
     if path is None:
         return _complain(
-            "There is no configuration at ./mjrelay.toml or /etc/mjrelay/mjrelay.toml; "
+            f"There is no configuration at ./mjrelay.toml or {SYSTEM_CONFIG}; "
             "name one with --config FILE.",
             status=USAGE,
         )
@@ -328,15 +342,15 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _change_service(options: argparse.Namespace) -> int:
-    from mjrelay.service import install  # noqa: PLC0415 - for these commands only
+    from mjrelay.service import install, steps  # noqa: PLC0415 - for these commands only
 
     try:
-        computer = install.this_computer(dry_run=options.dry_run)
+        computer = steps.this_computer(dry_run=options.dry_run)
         if options.command == "install-service":
             install.install(computer, install.this_program(), options.config)
         else:
             install.uninstall(computer)
-    except install.InstallError as error:
+    except steps.InstallError as error:
         return _complain(str(error), status=FAILED)
     return OK
 
@@ -350,4 +364,17 @@ def _progress(text: str) -> None:
 def _complain(*sentences: str, status: int) -> int:
     for sentence in sentences:
         print(sentence.rstrip("\n"), file=sys.stderr)
+    return status
+
+
+def _tell_the_log(*faults: str, status: int) -> int:
+    """Complain; in systemd's journal as all else there, so that `journalctl -p err` shows it."""
+    import structlog  # noqa: PLC0415 - only where there is something to complain about
+
+    from mjrelay.service.logs import is_journal, set_up_logs  # noqa: PLC0415
+
+    if not is_journal():
+        return _complain(*faults, status=status)
+    set_up_logs(logging.INFO)
+    structlog.get_logger().error("relay.not_started", faults=list(faults))
     return status

@@ -1,5 +1,6 @@
 """The configuration: a TOML file in, frozen dataclasses out, every fault at once."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -13,10 +14,13 @@ from mjrelay import options
 from mjrelay.address import Address, HttpAddress, ListenAddress, TestcardAddress, redact
 from mjrelay.errors import ConfigError
 
-SEARCHED = (Path("mjrelay.toml"), Path("/etc/mjrelay/mjrelay.toml"))
+SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
+"""The configuration of the service."""
+SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
 """Where a configuration is looked for when none is named."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*$")
+# systemd keeps a camera under its name, which may be so long.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 T = TypeVar("T")
 
 
@@ -90,8 +94,12 @@ def find_config() -> Path | None:
     return next((path for path in SEARCHED if os.path.lexists(path)), None)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, *, with_secrets: bool = True) -> Config:
     """Read and check a configuration file.
+
+    Args:
+        path: Where it is.
+        with_secrets: False leaves the password files unread.
 
     Raises:
         ConfigError: With every fault: path and line, the value seen, what was expected.
@@ -106,7 +114,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     faults: list[Fault] = []
     config = _structure(tables, faults)
-    config = _with_secrets(config, path.parent, faults)
+    config = _with_secrets(config, path.parent if with_secrets else None, faults)
     faults += check(config)
     if not config.cameras and not faults:
         faults.append(("camera", "at least one [camera.NAME] with a source is needed"))
@@ -120,8 +128,8 @@ def check(config: Config) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     for name, camera in config.cameras.items():
         path = f"camera.{name}"
-        if not _NAME.match(name):
-            yield path, "a camera's name is made of letters, digits, - and _"
+        if not _NAME.fullmatch(name):
+            yield path, "a camera's name is made of letters, digits, - and _, 64 of them at most"
         identity = camera.source.identity
         if identity and (owner := owners.setdefault(identity, name)) != name:
             yield (
@@ -228,15 +236,15 @@ def _shown(value: object) -> str:
     return f'"{redact(value)}"' if isinstance(value, str) else redact(str(value))
 
 
-def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
-    """Read the password files and the credentials inside URLs."""
+def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
+    """Read the credentials inside URLs, and the password files if we know from which folder."""
     cameras = {}
     for name, camera in config.cameras.items():
         username, password = camera.username, ""
         if isinstance(camera.source, HttpAddress):
             username = username or camera.source.username
             password = camera.source.password
-        if camera.password_file:
+        if camera.password_file and folder:
             path = _secret_file(folder, camera.password_file)
             try:
                 password = _read(path).rstrip("\r\n")
@@ -247,12 +255,12 @@ def _with_secrets(config: Config, folder: Path, faults: list[Fault]) -> Config:
 
 
 def _secret_file(folder: Path, name: str) -> Path:
-    """Where a secret is: beside the configuration, or among the credentials systemd hands over."""
-    path = folder / name
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and not path.exists():
-        return Path(credentials) / name
-    return path
+    """Where a secret is: among the credentials systemd hands over, or beside the configuration."""
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or folder, name)
+    with contextlib.suppress(ValueError):  # of a NUL in it
+        if os.access(credential, os.R_OK):
+            return credential
+    return folder / name
 
 
 def _read(path: Path) -> str:

@@ -2,11 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import make_source
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a new configuration did to the cameras, in its order; those that are gone in the old."""
+
+    new: list[str]
+    changed: list[str]
+    gone: list[Camera]
 
 
 class Fleet:
@@ -26,20 +36,19 @@ class Fleet:
         self._kept = kept
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def fit(self, configs: Mapping[str, CameraConfig]) -> list[Camera]:
+    async def fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
         """Run these cameras and no others.
 
         A camera whose options have changed is opened anew, and keeps its viewers. One that is the
         same notices nothing.
-
-        Returns:
-            The cameras that are gone.
         """
-        changed = [
-            name for name, camera in self.cameras.items() if configs.get(name) != camera.config
-        ]
-        await self._stop(changed)
-        gone = [camera for name, camera in self.cameras.items() if name not in configs]
+        before = dict(self.cameras)
+        changes = Changes(
+            new=[name for name in configs if name not in before],
+            changed=[n for n in configs if n in before and configs[n] != before[n].config],
+            gone=[camera for name, camera in before.items() if name not in configs],
+        )
+        await self._stop([*changes.changed, *(camera.name for camera in changes.gone)])
         cameras = {name: self._made(name, config) for name, config in configs.items()}
         self.cameras.clear()
         self.cameras.update(cameras)
@@ -47,7 +56,7 @@ class Fleet:
             if name not in self._running:
                 task = self._tasks.create_task(camera.run(), name=f"camera:{name}")
                 self._running[name] = task
-        return gone
+        return changes
 
     def end(self) -> None:
         """Stop all of them, side by side; what the next process can take over stays as it is."""

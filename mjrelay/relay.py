@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
 import structlog
 
 from mjrelay import __version__
 from mjrelay.address import V4l2Address
 from mjrelay.camera import Camera
-from mjrelay.config import Config
+from mjrelay.config import Config, ServerConfig
 from mjrelay.devices.udev import HotplugUnavailable, hotplug_events
+from mjrelay.devices.worker import Worker
 from mjrelay.errors import ConfigError
 from mjrelay.fleet import Fleet
 from mjrelay.service import systemd
@@ -78,69 +79,89 @@ async def relay(
         inheritance: What the process before us had systemd keep.
     """
     inheritance = inheritance or systemd.Inheritance()
-    async with asyncio.TaskGroup() as tasks:
+    # In two groups: where a helper crashes, the cameras are handed over before they are ended.
+    async with asyncio.TaskGroup() as helping, asyncio.TaskGroup() as tasks:
         fleet = Fleet(tasks, inheritance.device)
         await fleet.fit(config.cameras)
         inheritance.drop_the_rest()
-        helpers = {"systemd": tasks.create_task(_keep_telling(fleet.cameras), name="systemd")}
+        voice = _Voice(fleet.cameras)
+        helpers: dict[str, asyncio.Task[None]] = {}
+
+        def help_with(name: str, work: Coroutine[Any, Any, None]) -> None:
+            helpers[name] = helping.create_task(work, name=name)
 
         def watch_devices() -> None:
             """Listen to udev as soon as there is a camera whose coming and going it tells of."""
             local = (isinstance(c.config.source, V4l2Address) for c in fleet.cameras.values())
             if "udev" not in helpers and any(local):
-                helpers["udev"] = tasks.create_task(_route_hotplug(fleet.cameras), name="udev")
+                help_with("udev", _route_hotplug(fleet.cameras))
 
-        watch_devices()
-        async with web_server(fleet.cameras, config.server, listeners) as clients:
-            addresses = [str(listener.address) for listener in listeners]
-            log.info("relay.started", version=__version__, listen=addresses)
-            systemd.notify("READY=1")
-            while await _next_order(orders):
+        async def obey(reread: Callable[[], Config], clients: Clients) -> None:
+            """Read the configuration again, whenever that is asked for."""
+            server = config.server
+            while await orders.reload.wait():
+                orders.reload.clear()
                 systemd.reloading()
+                voice.trouble = await _reload(server, reread, fleet, clients)
+                watch_devices()
+                voice.tell("READY=1")
+
+        async with web_server(fleet.cameras, config.server, listeners) as clients:
+            try:
+                addresses = [str(listener.address) for listener in listeners]
+                log.info("relay.started", version=__version__, listen=addresses)
+                voice.tell("READY=1")
+                help_with("systemd", voice.keep_telling())
+                watch_devices()
                 if reread:
-                    config = await _reload(config, reread, fleet, clients)
-                    watch_devices()
-                systemd.notify("READY=1")
-            log.info("relay.stopping")
-            systemd.notify("STOPPING=1")
-            # Each may take a second to say goodbye; clients and cameras do it side by side.
-            fleet.end()
-            for task in helpers.values():
-                task.cancel()
+                    help_with("reload", obey(reread, clients))
+                await orders.stop.wait()
+                log.info("relay.stopping")
+                systemd.notify("STOPPING=1")
+            finally:
+                # Each may take a second to say goodbye; clients and cameras do it side by side.
+                fleet.end()
+                for helper in helpers.values():
+                    helper.cancel()
     log.info("relay.stopped")
 
 
-async def _next_order(orders: Orders) -> bool:
-    """Wait for an order. True: reload; False: stop."""
-    waits = [asyncio.ensure_future(event.wait()) for event in (orders.stop, orders.reload)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    orders.reload.clear()
-    return not orders.stop.is_set()
-
-
 async def _reload(
-    config: Config, reread: Callable[[], Config], fleet: Fleet, clients: Clients
-) -> Config:
-    """Read the configuration again and do what has changed. A faulty one changes nothing."""
+    server: ServerConfig, reread: Callable[[], Config], fleet: Fleet, clients: Clients
+) -> str:
+    """Read the configuration again and do what has changed. A faulty one changes nothing.
+
+    Returns:
+        What kept us from it; empty for nothing.
+    """
     try:
-        wanted = await asyncio.to_thread(reread)
+        # In a thread that keeps nobody from ending: the file may be on a disk that hangs.
+        wanted = await asyncio.wrap_future(Worker("reload").submit(reread))
+        if wanted.server != server:
+            command = ": sudo systemctl restart mjrelay" if systemd.is_there() else ""
+            log.warning(
+                "relay.restart_needed",
+                reason="the options of [server] have changed",
+                hint=f"they take effect at the next start{command}",
+            )
+        changes = await fleet.fit(wanted.cameras)
+        for camera in changes.gone:
+            clients.finish(camera)
     except ConfigError as error:
         log.warning("relay.not_reloaded", faults=list(error.faults))
-        return config
-    if wanted.server != config.server:
-        log.warning(
-            "relay.restart_needed",
-            reason="the options of [server] have changed",
-            hint="they take effect at the next start: systemctl restart mjrelay",
-        )
-    for camera in await fleet.fit(wanted.cameras):
-        clients.finish(camera)
-    log.info("relay.reloaded", cameras=list(wanted.cameras))
-    return replace(wanted, server=config.server)
+        first, *others = error.faults
+        more = f" (and {len(others)} more: see the log)" if others else ""
+        return f"configuration not reloaded: {first}{more}"
+    except Exception as error:
+        log.exception("relay.not_reloaded", faults=[repr(error)])
+        return f"configuration not reloaded: {error!r} (a fault of mjrelay: see the log)"
+    log.info(
+        "relay.reloaded",
+        new=changes.new,
+        changed=changes.changed,
+        gone=[camera.name for camera in changes.gone],
+    )
+    return ""
 
 
 async def _route_hotplug(cameras: Mapping[str, Camera]) -> None:
@@ -159,19 +180,40 @@ async def _route_hotplug(cameras: Mapping[str, Camera]) -> None:
         )
 
 
-async def _keep_telling(cameras: Mapping[str, Camera]) -> None:
-    """Tell systemd, again and again, how the cameras are, and that we are alive.
+class _Voice:
+    """Tells systemd, again and again, how the cameras are, and that we are alive.
 
-    This runs in the same loop as all else: when that hangs, systemd hears nothing, and starts us
-    anew. A camera that is away is no reason; one whose own watch over its frames has stopped is.
+    It speaks from the loop that all else runs in: when that hangs, systemd hears nothing, and
+    starts us anew. A camera that is away is no reason; one whose own watch over its frames has
+    stopped is.
+
+    Attributes:
+        trouble: What is told before the cameras; empty for nothing.
     """
-    interval = systemd.watchdog_interval()
-    every = min(_TELL_EVERY, interval / 3) if interval else _TELL_EVERY
-    while True:
-        systemd.notify(f"STATUS={' | '.join(camera.summary for camera in cameras.values())}")
-        stuck = [camera.name for camera in cameras.values() if camera.is_stuck]
-        if stuck:
-            log.error("relay.stuck", cameras=stuck)
-        else:
-            systemd.notify("WATCHDOG=1")
-        await asyncio.sleep(every)
+
+    def __init__(self, cameras: Mapping[str, Camera]) -> None:
+        self.trouble = ""
+        self._cameras = cameras
+        self._stuck: list[str] = []
+
+    def tell(self, *lines: str) -> None:
+        """Tell how the cameras are, and what else there is to tell."""
+        summaries = (camera.summary for camera in self._cameras.values())
+        status = " | ".join(filter(None, (self.trouble, *summaries)))
+        systemd.notify(*lines, f"STATUS={status}")
+
+    async def keep_telling(self) -> None:
+        """Tell it until cancelled."""
+        interval = systemd.watchdog_interval()
+        every = min(_TELL_EVERY, interval / 3) if interval else _TELL_EVERY
+        while True:
+            self.tell(*self._signs_of_life())
+            await asyncio.sleep(every)
+
+    def _signs_of_life(self) -> Iterator[str]:
+        stuck = [camera.name for camera in self._cameras.values() if camera.is_stuck]
+        if not stuck:
+            yield "WATCHDOG=1"
+        if news := [name for name in stuck if name not in self._stuck]:
+            log.error("relay.stuck", cameras=news)
+        self._stuck = stuck

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+from mjrelay.errors import MjrelayError
 from mjrelay.frames import Frame
 
 # The rate shown to people is that of the last few seconds.
@@ -13,21 +14,33 @@ _RATE_WINDOW = 3.0
 _OVERHEAD = 500
 
 
+class NoMoreFrames(MjrelayError):
+    """The camera is gone: there is nothing to wait for."""
+
+
 class FrameRing:
     """The newest frames of a camera, oldest first; always at least the newest one.
 
     Args:
         seconds: How far back to keep frames.
         max_bytes: How much they may hold together.
+
+    Attributes:
+        is_closed: No frame will come any more.
     """
 
     def __init__(self, *, seconds: float = 5.0, max_bytes: int = 64 * 2**20) -> None:
-        self._seconds = seconds
-        self._max_bytes = max_bytes
+        self.is_closed = False
+        self.configure(seconds=seconds, max_bytes=max_bytes)
         self._bytes = 0
         self._frames: deque[Frame] = deque()
         self._times: deque[float] = deque()
         self._published = asyncio.Event()
+
+    def configure(self, *, seconds: float, max_bytes: int) -> None:
+        """Set other limits, which the next frame meets. Readers go on waiting."""
+        self._seconds = seconds
+        self._max_bytes = max_bytes
 
     @property
     def newest(self) -> Frame | None:
@@ -49,11 +62,22 @@ class FrameRing:
         self._published.set()
 
     async def newer_than(self, seq: int) -> Frame:
-        """The newest frame, once it is newer than frame number `seq`; waits for ever if need be."""
+        """The newest frame, once it is newer than frame number `seq`; waits for ever if need be.
+
+        Raises:
+            NoMoreFrames: The ring is closed.
+        """
         while (frame := self.newest) is None or frame.seq <= seq:
+            if self.is_closed:
+                raise NoMoreFrames
             self._published.clear()
             await self._published.wait()
         return frame
+
+    def close(self) -> None:
+        """Tell the readers that no frame will come any more."""
+        self.is_closed = True
+        self._published.set()
 
     def clear(self) -> None:
         """Forget all frames: they are of another time."""

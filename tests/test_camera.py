@@ -1,6 +1,7 @@
 """Camera: states, timers and recovery, with sources that follow a script."""
 
 import asyncio
+import contextlib
 import itertools
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -138,6 +139,117 @@ async def test_each_transition_is_logged_once_and_repetitions_at_debug() -> None
         ("camera.streaming", "info"),
         ("camera.stopped", "info"),
     ]
+
+
+def told(logs: list[EventDict]) -> list[tuple[str, dict[str, object]]]:
+    """What the log says of states without --verbose: each with what it counts."""
+    counts = ("attempts", "interruptions")
+    return [
+        (entry["event"], {key: entry[key] for key in counts if key in entry})
+        for entry in logs
+        if entry["log_level"] != "debug"
+    ]
+
+
+async def test_how_often_it_was_tried_is_told() -> None:
+    down: list[Step] = [SourceUnreachable("nobody there")]
+    camera = scripted(ScriptedSource(down, down, down, steps(1)))
+    with capture_logs() as logs:
+        async with running(camera):
+            while camera.state != "streaming":
+                camera.wake()
+                await asyncio.sleep(0.005)
+    assert told(logs)[:2] == [("camera.absent", {}), ("camera.streaming", {"attempts": 3})]
+
+
+async def test_a_camera_that_comes_and_goes_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.camera.HEALTHY_AFTER", 0.2)
+    brief: list[list[Step]] = [[*steps(number), SourceLost("gone")] for number in range(20)]
+    lasting: list[Step] = [step for number in range(100) for step in (stamped(number), 0.02)]
+    camera = scripted(ScriptedSource(*brief, lasting), redial_delay=0.001, retry_max=0.001)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: len(told(logs)) == 5)
+    assert told(logs) == [
+        ("camera.streaming", {}),
+        ("camera.recovering", {}),
+        ("camera.streaming", {"attempts": 1}),
+        ("camera.recovering", {}),
+        ("camera.streaming", {"attempts": 20, "interruptions": 20}),
+        ("camera.stopped", {}),
+    ]
+
+
+async def test_after_a_while_of_health_an_interruption_is_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.camera.HEALTHY_AFTER", 0.05)
+    lasting: list[Step] = [step for number in range(10) for step in (stamped(number), 0.02)]
+    camera = scripted(ScriptedSource([*lasting, SourceLost("gone")]), redial_delay=0.001)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: len(told(logs)) >= 7)
+    assert (
+        told(logs)[1:7]
+        == [
+            ("camera.recovering", {}),
+            ("camera.streaming", {"attempts": 1}),
+        ]
+        * 3
+    )
+
+
+class DeafSource(ScriptedSource):
+    """A fault of our own: after its script it hears no timer, until it is let go."""
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        super().__init__(*scripts)
+        self.let_go = False
+
+    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+        for image in script:
+            assert isinstance(image, bytes)
+            yield image
+        while not self.let_go:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        raise SourceLost("let go")
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [([], "starting"), (steps(1), "streaming"), (steps(1, 1, 1), "frozen")],
+)
+async def test_silence_that_nobody_notices_is_a_fault_of_ours(
+    script: list[Step], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mjrelay.camera._STUCK_AFTER", 0.1)
+    source = DeafSource(script)
+    camera = scripted(
+        source,
+        connect_timeout=0.05,
+        first_frame_timeout=0.05,
+        stall_timeout=0.05,
+        frozen_after=1e-9 if state == "frozen" else 0.0,
+    )
+    async with running(camera):
+        try:
+            await until(lambda: camera.is_stuck)
+            assert camera.state == state
+        finally:
+            source.let_go = True
+        await until(lambda: camera.state == "recovering")
+        assert not camera.is_stuck
+
+
+async def test_waiting_for_the_next_attempt_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mjrelay.camera._STUCK_AFTER", -100)
+    camera = scripted(ScriptedSource([*steps(1), SourceLost("gone")]), redial_delay=30)
+    async with running(camera):
+        await until(lambda: camera.retry_in is not None)
+        assert not camera.is_stuck
 
 
 async def test_frozen_when_the_picture_no_longer_changes() -> None:

@@ -474,7 +474,10 @@ def test_a_camera_that_never_comes_back_is_a_failure(
 def test_what_is_no_usb_device_is_not_reset(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
     port.nodes = [node_at("/dev/video0", usb=None)]
     assert status("reset", "/dev/video0") == 1
-    assert capsys.readouterr().err == ("/dev/video0 is no USB device, so it cannot be reset\n")
+    assert capsys.readouterr().err.splitlines() == [
+        "/dev/video0 is no USB device, so it cannot be reset",
+        "unplug it or restart the computer; `mjrelay devices` lists the USB cameras",
+    ]
 
 
 @pytest.mark.parametrize("hint", ["plug it in", None])

@@ -321,13 +321,23 @@ def test_any_free_port_may_be_asked_for_twice(path: Path) -> None:
         (f"volume = 11\n{CAMERA}", "volume: there is no such option"),
         (
             '[camera."front door"]\nsource = "testcard:"',
-            "camera.front door: a camera's name is made of letters, digits, - and _",
+            (
+                "camera.front door: a camera's name is made of letters, digits, - and _, "
+                "64 of them at most"
+            ),
         ),
         ("[camera.front]", "camera.front.source: is missing"),
     ],
 )
 def test_a_file_of_the_wrong_shape_is_a_fault(path: Path, text: str, fault: str) -> None:
     assert [found.lstrip("0123456789: ") for found in faults(path, text)] == [fault]
+
+
+@pytest.mark.parametrize("name", ["a" * 65, "front\\n"])
+def test_a_name_that_systemd_could_not_keep_is_a_fault(path: Path, name: str) -> None:
+    assert [*load(path, f'[camera.{"a" * 64}]\nsource = "testcard:"\n').cameras] == ["a" * 64]
+    [fault] = faults(path, f'[camera."{name}"]\nsource = "testcard:"\n')
+    assert "64 of them at most" in fault
 
 
 def test_two_cameras_with_one_source_are_a_fault(path: Path) -> None:
@@ -585,5 +595,27 @@ def test_a_secret_may_be_a_credential_of_the_service(
         '[camera.front]\nsource = "http://front/"\nusername = "u"\npassword_file = "front.pw"\n'
     )
     assert load_config(path).cameras["front"].password == "secret"
-    (path.parent / "front.pw").write_text("nearer\n")
-    assert load_config(path).cameras["front"].password == "nearer"
+    (path.parent / "front.pw").write_text("of root\n")
+    assert load_config(path).cameras["front"].password == "secret"
+    (credentials / "front.pw").unlink()
+    assert load_config(path).cameras["front"].password == "of root"
+
+
+def test_a_folder_that_we_may_not_enter_is_a_fault(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an error that ends the service at a reload."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/nowhere")
+    monkeypatch.setattr(Path, "stat", refuse)  # as it is for other users than root
+    [fault] = faults(path, CAMERA + 'username = "me"\npassword_file = "hidden/front.pw"')
+    assert fault.startswith("4: camera.front.password_file: cannot read ")
+
+
+def test_a_credential_has_no_nul_in_its_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
+    [fault] = faults(path, CAMERA + 'username = "me"\npassword_file = "nul\\u0000.pw"')
+    assert fault.startswith("4: camera.front.password_file: cannot read ")

@@ -1,6 +1,7 @@
 """Installing and removing the service, on a computer that is a folder."""
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,19 +9,24 @@ from pathlib import Path
 import pytest
 
 from mjrelay import cli
+from mjrelay.address import parse_address
+from mjrelay.config import CameraConfig, Config, load_config
 from mjrelay.errors import ConfigError
 from mjrelay.service import install as installing
-from mjrelay.service.install import Computer, InstallError, install, this_program, uninstall
+from mjrelay.service.install import install, this_program, uninstall
+from mjrelay.service.steps import Computer, InstallError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path("/opt/pipx/bin/mjrelay")
 SERVICE = "etc/systemd/system/mjrelay.service"
 CONFIG = "etc/mjrelay/mjrelay.toml"
+PASSWD = "etc/passwd"
+PACKAGED = "usr/lib/systemd/system/mjrelay.service"
 CARD = '[camera.front]\nsource = "testcard:"\n'
 
 
 class FakeComputer:
-    """A folder for its files, and a record instead of commands.
+    """A folder for its files, and a record instead of commands, but for a list of users.
 
     Attributes:
         computer: What the steps are done to.
@@ -46,11 +52,15 @@ class FakeComputer:
         file.write_text(text, "utf-8")
 
     def files(self) -> set[str]:
-        return {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
+        paths = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
+        return paths - {PASSWD}
 
     def _start(self, words: Sequence[str]) -> int:
         command = " ".join(words)
         self.started.append(command)
+        if command.startswith(("systemd-sysusers", "userdel")):
+            users = "mjrelay:x:997:997::/:/usr/sbin/nologin\n" * (not command.startswith("userdel"))
+            self.write(PASSWD, f"root:x:0:0:root:/root:/bin/bash\n{users}")
         return int(command.startswith(self.failing))
 
 
@@ -65,7 +75,7 @@ def test_it_writes_the_shipped_files_and_starts_the_service(fake: FakeComputer) 
         "etc/sysusers.d/mjrelay.conf": "systemd/mjrelay.sysusers.conf",
         "etc/udev/rules.d/60-mjrelay.rules": "systemd/60-mjrelay.rules",
         "etc/systemd/system/mjrelay.socket": "systemd/mjrelay.socket",
-        CONFIG: "mjrelay.toml",
+        CONFIG: "systemd/starter.toml",
     }
     assert fake.files() == {*shipped, SERVICE}
     for path, original in shipped.items():
@@ -90,11 +100,81 @@ def test_the_service_starts_this_program(fake: FakeComputer) -> None:
     assert f"ExecStart={PROGRAM} run --config /etc/mjrelay/mjrelay.toml" in fake.read(SERVICE)
 
 
+@pytest.mark.parametrize("unit", ["[Service]\n", "ExecStart=a\nExecStart=b\n"])
+def test_a_unit_whose_start_cannot_be_told_is_no_unit_to_ship(
+    fake: FakeComputer, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    monkeypatch.setattr(installing, "_shipped", lambda _name: unit)
+    with pytest.raises(ValueError, match="values to unpack"):
+        install(fake.computer, [PROGRAM])
+    assert not fake.files()
+
+
 def test_paths_are_written_as_systemd_reads_them(fake: FakeComputer) -> None:
     fake.write("srv/100%/a b.toml", CARD)
     install(fake.computer, [PROGRAM], Path("/srv/100%/a b.toml"))
     assert f'ExecStart={PROGRAM} run --config "/srv/100%%/a b.toml"\n' in fake.read(SERVICE)
     assert CONFIG not in fake.files()
+
+
+def test_a_dollar_begins_a_variable_in_arguments_only(fake: FakeComputer) -> None:
+    fake.write("srv/$a.toml", CARD)
+    install(fake.computer, [Path("/opt/$b/mjrelay")], Path("/srv/$a.toml"))
+    assert "ExecStart=/opt/$b/mjrelay run --config /srv/$$a.toml\n" in fake.read(SERVICE)
+
+
+def test_the_configuration_to_start_with_is_a_test_card() -> None:
+    config = load_config(ROOT / "systemd/starter.toml")
+    assert config == Config(cameras={"printer": CameraConfig(source=parse_address("testcard:"))})
+
+
+def test_what_a_link_leads_to_is_left_alone(fake: FakeComputer) -> None:
+    null = fake.root / "null"  # as /dev/null, where `apt remove` leads the unit
+    null.touch()
+    null.chmod(0o666)
+    (fake.root / SERVICE).parent.mkdir(parents=True)
+    (fake.root / SERVICE).symlink_to(null)
+    install(fake.computer, [PROGRAM])
+    assert null.stat().st_mode & 0o777 == 0o666
+    assert null.read_bytes() == b""
+    assert "Type=notify" in fake.read(SERVICE)
+    assert not (fake.root / SERVICE).is_symlink()
+
+
+def test_a_link_to_the_same_text_is_replaced_too(fake: FakeComputer) -> None:
+    install(fake.computer, [PROGRAM])
+    (fake.root / SERVICE).rename(fake.root / "elsewhere")
+    (fake.root / SERVICE).symlink_to(fake.root / "elsewhere")
+    install(fake.computer, [PROGRAM])
+    assert not (fake.root / SERVICE).is_symlink()
+
+
+def test_a_configuration_that_is_a_link_is_kept(fake: FakeComputer) -> None:
+    fake.write("srv/cameras.toml", CARD)
+    fake.write(CONFIG, "")
+    (fake.root / CONFIG).unlink()
+    (fake.root / CONFIG).symlink_to(fake.root / "srv/cameras.toml")
+    install(fake.computer, [PROGRAM])
+    assert "kept       /etc/mjrelay/mjrelay.toml" in fake.said
+    uninstall(fake.computer)
+    assert (fake.root / CONFIG).is_symlink()
+
+
+def test_the_service_may_read_what_is_written_whatever_the_umask(fake: FakeComputer) -> None:
+    before = os.umask(0o077)
+    try:
+        install(fake.computer, [PROGRAM])
+    finally:
+        os.umask(before)
+    assert (fake.root / CONFIG).stat().st_mode & 0o777 == 0o644
+    assert (fake.root / CONFIG).parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_credential_need_not_be_there(fake: FakeComputer) -> None:
+    source = 'source = "http://192.168.1.200:8080/"\nusername = "viewer"\n'
+    fake.write(CONFIG, f'[camera.front]\n{source}password_file = "printer.pw"\n')
+    install(fake.computer, [PROGRAM])
+    assert fake.started[-1] == "systemctl restart mjrelay.service"
 
 
 def test_doing_it_again_changes_no_file(fake: FakeComputer) -> None:
@@ -161,6 +241,16 @@ def test_a_command_that_fails_ends_it_with_what_to_look_at(fake: FakeComputer) -
         install(fake.computer, [PROGRAM])
 
 
+def test_a_user_made_by_hand_will_do(fake: FakeComputer) -> None:
+    fake.failing = "systemd-sysusers"
+    again = "`sudo useradd --system --groups video mjrelay`, then run this again"
+    with pytest.raises(InstallError, match=again):
+        install(fake.computer, [PROGRAM])
+    fake.write(PASSWD, "root:x:0:0:root:/root:/bin/bash\nmjrelay:x:998:998::/:/bin/sh\n")
+    install(fake.computer, [PROGRAM])
+    assert fake.started[-1] == "systemctl restart mjrelay.service"
+
+
 def test_it_installs_where_udev_is_not(fake: FakeComputer) -> None:
     fake.failing = "udevadm"
     install(fake.computer, [PROGRAM])
@@ -168,16 +258,32 @@ def test_it_installs_where_udev_is_not(fake: FakeComputer) -> None:
 
 
 def test_the_debian_package_is_left_alone(fake: FakeComputer) -> None:
-    fake.write("usr/lib/systemd/system/mjrelay.service", "[Service]\n")
+    fake.write(PACKAGED, "[Service]\n")
     with pytest.raises(InstallError, match="Debian package"):
         install(fake.computer, [PROGRAM])
+    # What `systemctl edit --full` makes.
+    fake.write(SERVICE, "[Service]\n")
     with pytest.raises(InstallError, match="apt purge"):
         uninstall(fake.computer)
+    assert fake.files() == {PACKAGED, SERVICE}
+
+
+def test_removing_beside_the_package_leaves_all_that_is_the_packages(fake: FakeComputer) -> None:
+    install(fake.computer, [PROGRAM])
+    fake.write(PACKAGED, "[Service]\n")
+    fake.started.clear()
+    uninstall(fake.computer)
+    assert fake.files() == {PACKAGED, CONFIG}
+    assert fake.started == [
+        "systemctl daemon-reload",
+        "udevadm control --reload",
+        "systemctl try-restart mjrelay.service",
+    ]
 
 
 def test_there_must_be_a_systemd(tmp_path: Path) -> None:
     computer = Computer(tmp_path, print, len)
-    with pytest.raises(InstallError, match="does not run systemd"):
+    with pytest.raises(InstallError, match=r"does not run systemd.*make that its command"):
         install(computer, [PROGRAM])
 
 
@@ -194,27 +300,104 @@ def test_removing_leaves_nothing(fake: FakeComputer) -> None:
 def test_removing_keeps_what_its_user_wrote(fake: FakeComputer) -> None:
     install(fake.computer, [PROGRAM])
     fake.write(CONFIG, CARD)
-    fake.write(f"{SERVICE}.d/override.conf", "[Service]\n")
+    drop_ins = {f"{SERVICE}.d/override.conf", "etc/systemd/system/mjrelay.socket.d/port.conf"}
+    for drop_in in drop_ins:
+        fake.write(drop_in, "[Service]\n")
     uninstall(fake.computer)
-    assert fake.files() == {CONFIG, f"{SERVICE}.d/override.conf"}
+    assert fake.files() == {CONFIG, *drop_ins}
     kept = [line.split(",")[0] for line in fake.said if line.startswith("kept")]
-    assert kept == ["kept       /etc/mjrelay", "kept       /etc/systemd/system/mjrelay.service.d"]
+    assert kept == [
+        "kept       /etc/mjrelay",
+        "kept       /etc/systemd/system/mjrelay.service.d",
+        "kept       /etc/systemd/system/mjrelay.socket.d",
+    ]
 
 
-def test_removing_twice_does_no_harm(fake: FakeComputer) -> None:
-    fake.failing = ""  # as every command does where there is nothing to stop
+@pytest.mark.parametrize("fault", [b"\xff", PermissionError])
+def test_removing_keeps_a_configuration_it_cannot_read(
+    fake: FakeComputer, monkeypatch: pytest.MonkeyPatch, fault: bytes | type[OSError]
+) -> None:
+    install(fake.computer, [PROGRAM])
+    if isinstance(fault, bytes):
+        (fake.root / CONFIG).write_bytes(fault)
+    else:
+        read = Path.read_bytes
+
+        def refuse(path: Path) -> bytes:
+            if path == fake.root / CONFIG:
+                raise PermissionError
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
     uninstall(fake.computer)
-    assert not [line for line in fake.said if line.startswith("remove")]
+    assert fake.files() == {CONFIG}
 
 
-def test_a_dry_removal_removes_nothing(tmp_path: Path) -> None:
-    install(FakeComputer(tmp_path).computer, [PROGRAM])
+def test_removing_twice_does_nothing(fake: FakeComputer) -> None:
+    install(fake.computer, [PROGRAM])
+    uninstall(fake.computer)
+    fake.started.clear()
+    fake.said.clear()
+    uninstall(fake.computer)
+    assert not fake.started
+    assert fake.said == ["nothing left to remove"]
+
+
+@pytest.mark.parametrize("failing", ["systemctl disable", "systemctl daemon-reload", "userdel"])
+def test_a_removal_that_fails_says_so_and_can_be_done_again(
+    fake: FakeComputer, failing: str
+) -> None:
+    install(fake.computer, [PROGRAM])
+    users = fake.read(PASSWD)
+    fake.failing = failing
+    with pytest.raises(InstallError, match="that failed: see what"):
+        uninstall(fake.computer)
+    fake.write(PASSWD, users)  # for userdel, which failed
+    fake.failing = "none"
+    fake.started.clear()
+    uninstall(fake.computer)
+    assert not fake.files()
+    assert fake.started[-1] == "userdel mjrelay"
+    assert "systemctl daemon-reload" in fake.started
+
+
+def test_a_folder_that_is_a_file_is_named(fake: FakeComputer) -> None:
+    fake.write("etc/mjrelay", "")
+    with pytest.raises(InstallError, match=r"etc/mjrelay: File exists; mend that and run it again"):
+        install(fake.computer, [PROGRAM])
+    assert not fake.started
+
+
+def test_a_file_that_is_a_folder_is_named(fake: FakeComputer) -> None:
+    (fake.root / SERVICE).mkdir(parents=True)
+    with pytest.raises(InstallError, match=r"system/mjrelay\.service: Is a directory; mend that"):
+        install(fake.computer, [PROGRAM])
+
+
+def test_a_full_disk_is_named_and_leaves_the_file_that_was(fake: FakeComputer) -> None:
+    fake.write(SERVICE, "[Service]\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # what is shorter still fits
+    try:
+        with pytest.raises(InstallError, match=r"/mjrelay.*: File too large; mend that"):
+            install(fake.computer, [PROGRAM])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fake.read(SERVICE) == "[Service]\n"
+
+
+def test_a_dry_removal_tells_the_same_and_removes_nothing(tmp_path: Path) -> None:
+    real = FakeComputer(tmp_path)
+    install(real.computer, [PROGRAM])
+    real.said.clear()
     dry = FakeComputer(tmp_path, dry_run=True)
     before = dry.files()
     uninstall(dry.computer)
     assert dry.files() == before
     assert not dry.started
     assert "remove     /etc/systemd/system/mjrelay.service" in dry.said
+    uninstall(real.computer)
+    assert dry.said == real.said
 
 
 def test_a_program_is_named_as_it_was_started(

@@ -90,6 +90,7 @@ def test_formats_do_no_input_or_output(module: str) -> None:
         ("PIL", {"mjrelay.pictures"}),
         ("tomli_w", {"mjrelay.cli"}),
         ("argparse", {"mjrelay.cli"}),
+        ("subprocess", {"mjrelay.service.steps"}),
     ],
 )
 def test_one_module_knows_a_library(library: str, importers: set[str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mjrelay.frames import Frame
-from mjrelay.ring import FrameRing
+from mjrelay.ring import FrameRing, NoMoreFrames
 
 
 def frame(seq: int, at: float | None = None, size: int = 100) -> Frame:
@@ -190,3 +190,24 @@ async def test_a_reader_that_comes_between_frame_and_wake_up_costs_nobody_the_fr
     await asyncio.sleep(0)
     ring.publish(frame(2))
     assert (await late).seq == 2
+
+
+async def test_readers_outlive_other_limits() -> None:
+    ring = FrameRing()
+    [reader] = await readers(ring, 1)
+    ring.configure(seconds=1000, max_bytes=2 * (len(frame(1).part) + 500))
+    for seq in range(1, 10):
+        ring.publish(frame(seq))
+    assert kept(ring) == [8, 9]
+    assert (await reader).seq == 9
+
+
+async def test_readers_of_a_closed_ring_wait_no_longer() -> None:
+    ring = FrameRing()
+    ring.publish(frame(1))
+    [waiting] = await readers(ring, 1, seq=1)
+    ring.close()
+    with pytest.raises(NoMoreFrames):
+        await asyncio.wait_for(waiting, 1)
+    with pytest.raises(NoMoreFrames):
+        await asyncio.wait_for(ring.newer_than(1), 1)

@@ -51,6 +51,8 @@ class Holder:
         """The command that makes it let go."""
         if self.pid == os.getpid():
             return "let one camera of the configuration have it, not two"
+        if self.pid == 1 or self.unit == "init.scope":
+            return "systemd keeps it for a service: restart or stop that service"
         if self.unit and self.unit.endswith(".service"):
             return f"{'systemctl --user' if self.of_user else 'sudo systemctl'} stop {self.unit}"
         if container := _CONTAINER.fullmatch(self.unit or ""):

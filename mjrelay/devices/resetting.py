@@ -42,7 +42,10 @@ def reset_unless_held(
     except SourceError as error:
         raise RemedyFailed(error.reason, error.hint) from error
     if node.usb is None:
-        raise RemedyFailed(f"{node.path} is no USB device, so it cannot be reset")
+        raise RemedyFailed(
+            f"{node.path} is no USB device, so it cannot be reset",
+            "unplug it or restart the computer; `mjrelay devices` lists the USB cameras",
+        )
     if not force:
         _refuse_if_held(node)
     act(node.usb)

@@ -64,7 +64,7 @@ def _listen() -> Any:
             "(in a systemd unit, RestrictAddressFamilies= must name AF_NETLINK)"
         ) from error
     if not _UDEV_CONTROL.exists():
-        raise HotplugUnavailable("udev is not running here")
+        raise HotplugUnavailable("udev is not running here; in a container mount /run/udev")
     return monitor
 
 

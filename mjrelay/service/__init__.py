@@ -1,1 +1,1 @@
-"""The daemon among other services: its logs."""
+"""The daemon among other services: its logs, systemd, and how it is installed."""

@@ -1,113 +1,33 @@
-"""Making a service of a program that pip, pipx or uv installed, and taking it away again.
-
-What is to be done is decided first, as a list of steps; then it is done, or only told.
-"""
+"""Making a service of a program that pip, pipx or uv installed, and taking it away again."""
 
 import importlib.metadata
 import os
-import subprocess
+import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import mjrelay
-from mjrelay.config import load_config
-from mjrelay.errors import MjrelayError
+from mjrelay.config import SYSTEM_CONFIG, load_config
+from mjrelay.service.steps import Computer, InstallError, Remove, Run, Step, Write, carry_out
 
-CONFIG = Path("/etc/mjrelay/mjrelay.toml")
 _UNITS = Path("/etc/systemd/system")
 _RULES = Path("/etc/udev/rules.d/60-mjrelay.rules")
 _USERS = Path("/etc/sysusers.d/mjrelay.conf")
 _SERVICE, _SOCKET = "mjrelay.service", "mjrelay.socket"
 
+_WRITTEN = (_UNITS / _SERVICE, _UNITS / _SOCKET, _RULES, _USERS)
+_STARTER = "starter.toml"
+_USER = "mjrelay"
+
 # Where the Debian package has its unit; it does all of this by itself.
 _PACKAGED = (Path("/usr/lib/systemd/system") / _SERVICE, Path("/lib/systemd/system") / _SERVICE)
 _RUNS_SYSTEMD = Path("/run/systemd/system")
+_AS_IT_SAYS = "see what it says above; mend that and run this again"
+_AS_THE_LOG_SAYS = f"see: sudo journalctl -u {_SERVICE} -o cat -n 20"
 # What ProtectHome= and PrivateTmp= keep from the service.
 _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
-
-_SHIPPED_START = "ExecStart=/usr/bin/mjrelay run --config /etc/mjrelay/mjrelay.toml\n"
-
-Say = Callable[[str], None]
-Start = Callable[[Sequence[str]], int]
-
-
-class InstallError(MjrelayError):
-    """The service cannot be installed or removed; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Write:
-    """A file to write.
-
-    Attributes:
-        only_if_none: One that is there belongs to its user.
-    """
-
-    path: Path
-    text: str
-    only_if_none: bool = False
-
-
-@dataclass(frozen=True)
-class Remove:
-    """A file to remove, or a folder with nothing left in it.
-
-    Attributes:
-        only_if: Remove it only while it has this text; None for any.
-    """
-
-    path: Path
-    only_if: str | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A command to run.
-
-    Attributes:
-        hint: What to do when it fails; empty where that does no harm.
-    """
-
-    words: tuple[str, ...]
-    hint: str = ""
-
-
-Step = Write | Remove | Run
-
-
-@dataclass(frozen=True)
-class Computer:
-    """What the steps are done to.
-
-    Attributes:
-        root: Where its files begin.
-        say: Told each step.
-        start: Runs a command and returns its status.
-        dry_run: Only tell.
-    """
-
-    root: Path
-    say: Say
-    start: Start
-    dry_run: bool = False
-
-    def at(self, path: Path) -> Path:
-        """Where a file of it is."""
-        return self.root / path.relative_to("/")
-
-
-def this_computer(*, dry_run: bool) -> Computer:
-    """The one we run on.
-
-    Raises:
-        InstallError: We may not change it.
-    """
-    if not dry_run and os.geteuid() != 0:
-        raise InstallError("only root may do that: put sudo before it; --dry-run needs no rights")
-    return Computer(Path("/"), print, _start, dry_run)
 
 
 def install(computer: Computer, program: Sequence[Path], config: Path | None = None) -> None:
@@ -123,11 +43,14 @@ def install(computer: Computer, program: Sequence[Path], config: Path | None = N
         ConfigError: The configuration has faults; nothing was done.
     """
     _refuse_without_systemd(computer)
-    config = config.absolute() if config else CONFIG
+    if _is_packaged(computer):
+        raise InstallError(_THE_PACKAGES)
+    config = config.absolute() if config else SYSTEM_CONFIG
     _refuse_what_is_hidden([*program, config])
-    if config != CONFIG or computer.at(config).exists():
-        load_config(computer.at(config))
-    _carry_out(_installation(program[0], config), computer)
+    if config != SYSTEM_CONFIG or computer.has(config):
+        # The secrets may be credentials, which the service alone is given.
+        load_config(computer.at(config), with_secrets=False)
+    carry_out(_installation(computer, program[0], config), computer)
 
 
 def uninstall(computer: Computer) -> None:
@@ -137,7 +60,13 @@ def uninstall(computer: Computer) -> None:
         InstallError: The service is not ours to remove.
     """
     _refuse_without_systemd(computer)
-    _carry_out(_removal(), computer)
+    packaged = _is_packaged(computer)
+    if packaged and not computer.has(_USERS):
+        raise InstallError(_THE_PACKAGES)
+    steps = _removal_beside_the_package() if packaged else _removal(computer)
+    carry_out(steps, computer)
+    if not any(isinstance(step, Run) for step in steps):
+        computer.say("nothing left to remove")
 
 
 def this_program() -> list[Path]:
@@ -168,14 +97,22 @@ _ELSEWHERE = (
 )
 
 
+_THE_PACKAGES = (
+    "the Debian package has installed the service; use systemctl to start it, and "
+    "`sudo apt purge mjrelay` to remove it"
+)
+
+
 def _refuse_without_systemd(computer: Computer) -> None:
     if not computer.at(_RUNS_SYSTEMD).is_dir():
-        raise InstallError("this computer does not run systemd")
-    if any(computer.at(path).exists() for path in _PACKAGED):
         raise InstallError(
-            "the Debian package has installed the service; use systemctl to start it, and "
-            "`sudo apt purge mjrelay` to remove it"
+            "this computer does not run systemd, so there is no service to make: let what starts "
+            "programs here start `mjrelay run --config FILE`; in a container, make that its command"
         )
+
+
+def _is_packaged(computer: Computer) -> bool:
+    return any(computer.has(path) for path in _PACKAGED)
 
 
 def _refuse_what_is_hidden(paths: Iterable[Path]) -> None:
@@ -183,54 +120,93 @@ def _refuse_what_is_hidden(paths: Iterable[Path]) -> None:
         for seen in (path, path.resolve()):
             hidden = next((folder for folder in _HIDDEN if seen.is_relative_to(folder)), None)
             if hidden:
-                remedy = (
-                    f"copy it: sudo cp {path} {CONFIG}" if path.suffix == ".toml" else _ELSEWHERE
-                )
+                is_config = path.suffix == ".toml"
+                remedy = f"copy it: sudo cp {path} {SYSTEM_CONFIG}" if is_config else _ELSEWHERE
                 raise InstallError(f"the service cannot see {hidden}, where {seen} is: {remedy}")
 
 
-def _installation(program: Path, config: Path) -> list[Step]:
-    start = f"ExecStart={_quoted(program)} run --config {_quoted(config)}\n"
+def _installation(computer: Computer, program: Path, config: Path) -> list[Step]:
     steps: list[Step] = [
         Write(_USERS, _shipped("mjrelay.sysusers.conf")),
         Write(_RULES, _shipped(_RULES.name)),
-        Write(_UNITS / _SERVICE, _shipped(_SERVICE).replace(_SHIPPED_START, start)),
+        Write(_UNITS / _SERVICE, _unit(program, config)),
         Write(_UNITS / _SOCKET, _shipped(_SOCKET)),
     ]
-    if config == CONFIG:
-        steps.append(Write(CONFIG, _shipped(CONFIG.name), only_if_none=True))
+    if config == SYSTEM_CONFIG:
+        steps.append(Write(SYSTEM_CONFIG, _shipped(_STARTER), only_if_none=True))
+    if not _has_user(computer):
+        by_hand = (
+            f"make the service's user: `sudo useradd --system --groups video {_USER}`, "
+            "then run this again"
+        )
+        steps.append(Run(("systemd-sysusers", str(_USERS)), by_hand))
     return [
         *steps,
-        Run(("systemd-sysusers", str(_USERS)), "make a system user named mjrelay"),
         Run(("udevadm", "control", "--reload")),
         Run(("udevadm", "trigger", "--subsystem-match=usb", "--action=change")),
-        Run(("systemctl", "daemon-reload"), "see what it says above"),
-        Run(("systemctl", "enable", _SERVICE), "see what it says above"),
+        Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
+        Run(("systemctl", "enable", _SERVICE), _AS_IT_SAYS),
         # Not --now: one that runs has to become the one that was installed. systemd keeps its
         # cameras meanwhile.
-        Run(("systemctl", "restart", _SERVICE), f"see: journalctl -u {_SERVICE} -o cat -n 20"),
+        Run(("systemctl", "restart", _SERVICE), _AS_THE_LOG_SAYS),
     ]
 
 
-def _removal() -> list[Step]:
+def _removal(computer: Computer) -> list[Step]:
+    """What takes away all that there is of the service; no commands where nothing is."""
+    units = [name for name in (_SERVICE, _SOCKET) if computer.has(_UNITS / name)]
+    files = [Remove(path) for path in _WRITTEN if computer.has(path)]
+    theirs = [
+        Remove(SYSTEM_CONFIG, only_if=_shipped(_STARTER)),
+        Remove(SYSTEM_CONFIG.parent),
+        *(Remove(_UNITS / f"{name}.d") for name in (_SERVICE, _SOCKET)),
+    ]
+    has_user = _has_user(computer)
+    if not files and not has_user:
+        return [*theirs]
     return [
-        Run(("systemctl", "disable", "--now", _SERVICE, _SOCKET)),
-        *(Remove(_UNITS / name) for name in (_SERVICE, _SOCKET)),
-        Remove(_RULES),
-        Remove(_USERS),
-        Remove(CONFIG, only_if=_shipped(CONFIG.name)),
-        Remove(CONFIG.parent),
-        Remove(_UNITS / f"{_SERVICE}.d"),
-        Run(("systemctl", "daemon-reload")),
-        Run(("systemctl", "reset-failed", _SERVICE)),
+        *([Run(("systemctl", "disable", "--now", *units), _AS_IT_SAYS)] if units else []),
+        *files,
+        *theirs,
+        Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
+        # A pattern, since it is no fault that there is none.
+        Run(("systemctl", "reset-failed", "mjrelay.*")),
         Run(("udevadm", "control", "--reload")),
-        Run(("userdel", "mjrelay")),
+        # Last: as long as there is a user, doing it again does the commands again.
+        *([Run(("userdel", _USER), f"see what it still runs: ps -u {_USER}")] if has_user else []),
     ]
+
+
+def _removal_beside_the_package() -> list[Step]:
+    """What makes way for the package's own files, which ours hide; all else is the package's."""
+    return [
+        *map(Remove, _WRITTEN),
+        Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
+        Run(("udevadm", "control", "--reload")),
+        Run(("systemctl", "try-restart", _SERVICE), _AS_THE_LOG_SAYS),
+    ]
+
+
+def _has_user(computer: Computer) -> bool:
+    """Whether the service's user is where systemd-sysusers and userdel have theirs."""
+    passwd = computer.at(Path("/etc/passwd"))
+    return passwd.exists() and bool(
+        re.search(rb"^%b:" % _USER.encode(), passwd.read_bytes(), re.MULTILINE)
+    )
+
+
+def _unit(program: Path, config: Path) -> str:
+    """The service, with a start of its own."""
+    shipped = _shipped(_SERVICE)
+    [start] = re.findall(r"^ExecStart=.*$", shipped, re.MULTILINE)
+    # A $ begins a variable in arguments only.
+    argument = _quoted(config).replace("$", "$$")
+    return shipped.replace(start, f"ExecStart={_quoted(program)} run --config {argument}")
 
 
 def _quoted(path: Path) -> str:
     """A path as a word of ExecStart=."""
-    text = str(path).replace("%", "%%").replace("$", "$$").replace("\\", r"\\").replace('"', r"\"")
+    text = str(path).replace("%", "%%").replace("\\", r"\\").replace('"', r"\"")
     return f'"{text}"' if set(text) & set(" \t'\"\\") else text
 
 
@@ -244,65 +220,3 @@ def _shipped(name: str) -> str:
         if file.match(f"share/mjrelay/{name}"):
             return Path(str(file.locate())).read_text("utf-8")
     raise InstallError(f"mjrelay was installed without its file {name}: install it again")
-
-
-def _carry_out(steps: Iterable[Step], computer: Computer) -> None:
-    for step in steps:
-        match step:
-            case Write():
-                _write(step, computer)
-            case Remove():
-                _remove(step, computer)
-            case Run():
-                _run(step, computer)
-
-
-def _write(step: Write, computer: Computer) -> None:
-    path = computer.at(step.path)
-    there = path.read_text("utf-8") if path.exists() else None
-    if there == step.text:
-        computer.say(f"unchanged  {step.path}")
-    elif there is not None and step.only_if_none:
-        computer.say(f"kept       {step.path}")
-    else:
-        computer.say(f"write      {step.path}")
-        if not computer.dry_run:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            path.write_text(step.text, "utf-8")
-            # Whatever root's umask: the service's user reads it.
-            path.chmod(0o644)
-
-
-def _remove(step: Remove, computer: Computer) -> None:
-    path = computer.at(step.path)
-    if path.is_dir():
-        _remove_folder(step.path, computer)
-    elif path.exists():
-        if step.only_if not in (None, path.read_text("utf-8")):
-            return  # the folder says so
-        computer.say(f"remove     {step.path}")
-        if not computer.dry_run:
-            path.unlink()
-
-
-def _remove_folder(folder: Path, computer: Computer) -> None:
-    if any(computer.at(folder).iterdir()):
-        computer.say(f"kept       {folder}, with what you wrote there: sudo rm -r {folder}")
-    else:
-        computer.say(f"remove     {folder}")
-        if not computer.dry_run:
-            computer.at(folder).rmdir()
-
-
-def _run(step: Run, computer: Computer) -> None:
-    computer.say(f"run        {' '.join(step.words)}")
-    if not computer.dry_run and computer.start(step.words) and step.hint:
-        raise InstallError(f"that failed: {step.hint}")
-
-
-def _start(words: Sequence[str]) -> int:
-    try:
-        return subprocess.run(words, check=False).returncode  # noqa: S603 - our own commands
-    except OSError as error:
-        sys.stderr.write(f"{words[0]}: {error.strerror}\n")
-        return 127

@@ -21,12 +21,13 @@ def set_up_logs(level: int) -> None:
         level: Of `logging`; DEBUG shows every retry, and what `exec:` programs say.
     """
     on_terminal = sys.stderr.isatty()
-    for_people = [structlog.dev.ConsoleRenderer()]
+    for_people = [
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
     for_programs = [
-        structlog.processors.format_exc_info,
         _begin_with_what_happened,
         structlog.processors.JSONRenderer(),
-        *([_tell_the_journal_how_grave] if _is_journal() else []),
+        *([_tell_the_journal_how_grave] if is_journal() else []),
     ]
     structlog.configure(
         processors=[
@@ -35,6 +36,7 @@ def set_up_logs(level: int) -> None:
             structlog.processors.TimeStamper(
                 fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal
             ),
+            structlog.processors.format_exc_info,  # a traceback may hold credentials, too
             _redact_values,
             *(for_people if on_terminal else for_programs),
         ],
@@ -57,7 +59,7 @@ def _tell_the_journal_how_grave(_logger: Any, method: str, line: str) -> str:
     return f"<{_PRIORITIES.get(method, 6)}>{line}"
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Whether standard error leads to systemd's journal (systemd.exec(5), $JOURNAL_STREAM)."""
     status = os.fstat(2)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
@@ -65,7 +67,19 @@ def _is_journal() -> bool:
 
 def _redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
     """Keep credentials out of every line, whoever wrote it."""
-    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+    return _redacted(event)
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _redacted(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_redacted(inner) for inner in value]
+        case _:
+            return value
 
 
 class _Forward(logging.Handler):

@@ -1,14 +1,27 @@
 """What the programs we start may do: less than we."""
 
 import ctypes
+import os
+
+import structlog
 
 # linux/prctl.h
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
+_libc = ctypes.CDLL(None, use_errno=True)
 
-def keep_capabilities() -> None:
-    """Keep the capabilities that systemd gave us from the programs of `exec:` sources.
+log = structlog.get_logger()
 
-    Ours remain; a kernel without ambient capabilities (before 4.3) has none to clear.
+
+def withhold_capabilities() -> None:
+    """Withhold the capabilities that systemd gave us from the programs of `exec:` sources.
+
+    Ours remain.
     """
-    ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0):
+        log.warning(
+            "rights.not_withheld",
+            reason=f"programs of exec: sources may do what mjrelay may: "
+            f"{os.strerror(ctypes.get_errno())}",
+            hint="run it as a user without capabilities",
+        )

@@ -10,13 +10,39 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
+
+import structlog
 
 # sd_listen_fds(3): the first descriptor that is handed over.
 _FIRST_FD = 3
 # What we let systemd keep is named so, to tell it from the sockets of a socket unit.
 _DEVICE, _LISTENER = "camera-", "listen-"
-# sd_notify(3) allows printable ASCII but no colon.
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
+# A queue that is full for longer is one that nobody reads.
+_PATIENCE = 0.5
+# systemd ignores a message of more than 4096 bytes, and one with a NUL.
+_LONGEST = 3500
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Those that are for us alone, once they are taken from the environment.
+_variables: dict[str, str] = {}
+
+log = structlog.get_logger()
+
+
+def take_variables() -> None:
+    """Take what is for us alone out of the environment: programs that we start must not see it."""
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        if name in os.environ:
+            _variables[name] = os.environ.pop(name)
+
+
+def _variable(name: str) -> str:
+    return _variables.get(name) or os.environ.get(name, "")
+
+
+def is_there() -> bool:
+    """Whether systemd has started us and listens."""
+    return bool(_variable("NOTIFY_SOCKET"))
 
 
 def notify(*lines: str, fds: Sequence[int] = ()) -> bool:
@@ -27,18 +53,25 @@ def notify(*lines: str, fds: Sequence[int] = ()) -> bool:
         fds: Descriptors that go with them.
 
     Returns:
-        Whether there is a systemd to tell.
+        Whether it was told.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = _variable("NOTIFY_SOCKET")
     if not address:
         return False
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
+        sock.settimeout(_PATIENCE)
         sock.connect(address)
-        socket.send_fds(sock, ["\n".join(lines).encode()], list(fds))
-    return True
+        socket.send_fds(sock, [b"\n".join(map(_sendable, lines))], list(fds))
+        return True
+    return False
+
+
+def _sendable(text: str) -> bytes:
+    """A text as systemd takes it: one line of UTF-8, not too long."""
+    line = _CONTROL.sub(" ", text).encode(errors="replace")
+    return line[:_LONGEST].decode(errors="ignore").encode()
 
 
 def reloading() -> None:
@@ -49,8 +82,8 @@ def reloading() -> None:
 
 def watchdog_interval() -> float | None:
     """Seconds within which systemd expects "WATCHDOG=1" again, or None."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    microseconds = _variable("WATCHDOG_USEC")
+    ours = _variable("WATCHDOG_PID") in ("", str(os.getpid()))
     return int(microseconds) / 1e6 if ours and microseconds.isdecimal() else None
 
 
@@ -75,7 +108,7 @@ class Kept:
         return fd
 
     def keep(self, fd: int) -> bool:
-        """Keep this one for the process after us. False: there is no systemd to keep it.
+        """Keep this one for the process after us. False: systemd was not told to.
 
         systemd lets go of a device by itself when it is unplugged. (That is why its polling stays
         on: a dead descriptor would pin the device's number.)
@@ -103,13 +136,24 @@ class Inheritance:
         self.sockets: list[socket.socket] = []
         self._kept: dict[str, Kept] = {}
         for name, fd in _handed_over():
-            os.set_inheritable(fd, False)
-            if not name.startswith((_DEVICE, _LISTENER)):
-                self.sockets.append(socket.socket(fileno=fd))
-            elif name in self._kept:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:
+                continue  # it is closed
+            if name in self._kept:
                 os.close(fd)
-            else:
+            elif name.startswith(_DEVICE) or (name.startswith(_LISTENER) and _is_listening(fd)):
                 self._kept[name] = Kept(name, fd)
+            elif _is_listening(fd):
+                self.sockets.append(socket.socket(fileno=fd))
+            else:
+                Kept(name, fd).drop()
+                log.warning(
+                    "relay.not_inherited",
+                    name=name,
+                    reason="systemd handed over something that no client can connect to",
+                    hint="in a socket unit write ListenStream= and Accept=no",
+                )
 
     def device(self, camera: str) -> Kept:
         """The device of a camera."""
@@ -117,13 +161,20 @@ class Inheritance:
 
     def listener(self, address: str) -> Kept:
         """The socket that listens on an address."""
-        return self._named(_LISTENER + _NO_NAME.sub("_", address))
+        # sd_notify(3) allows printable ASCII but no colon.
+        return self._named(_LISTENER + quote(os.fsencode(address), safe="/[]@"))
+
+    def drop_listeners(self) -> None:
+        """Let go of the sockets nobody has asked for: they are in the way of others."""
+        self._drop(_LISTENER)
 
     def drop_the_rest(self) -> None:
         """Let go of what nobody has asked for: the configuration no longer has it."""
-        for kept in self._kept.values():
-            kept.drop()
-        self._kept.clear()
+        self._drop("")
+
+    def _drop(self, prefix: str) -> None:
+        for name in [name for name in self._kept if name.startswith(prefix)]:
+            self._kept.pop(name).drop()
 
     def _named(self, name: str) -> Kept:
         return self._kept.pop(name, None) or Kept(name)
@@ -136,3 +187,19 @@ def _handed_over() -> Iterator[tuple[str, int]]:
         known = names.split(":")
         for index in range(int(count)):
             yield (known[index] if index < len(known) else ""), _FIRST_FD + index
+
+
+def _is_listening(fd: int) -> bool:
+    """Whether clients can connect to what is behind a descriptor."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return False
+    try:
+        return (
+            sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+            and sock.type == socket.SOCK_STREAM
+            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        )
+    finally:
+        sock.detach()

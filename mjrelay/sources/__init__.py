@@ -83,6 +83,9 @@ def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
         config: The camera's options.
         kept: Its device, where systemd keeps it for us.
     """
+    if kept and not (isinstance(config.source, V4l2Address) and config.mode == "always"):
+        kept.drop()  # nothing would take it, at least not before somebody watches
+        kept = None
     match config.source:
         case HttpAddress():
             from mjrelay.sources.http import HttpSource  # noqa: PLC0415 - only what is used

@@ -109,7 +109,9 @@ class CommandSource(Source):
                 log.debug("command.stderr", line=text)
 
     def _explanation(self) -> str | None:
-        return f"its last words: {self._last_words[-1]}" if self._last_words else None
+        if self._last_words:
+            return f"its last words: {self._last_words[-1]}"
+        return self.silent_hint
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import math
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -89,6 +90,9 @@ class V4l2Source(Source):
         self._worker = Worker(f"v4l2:{self.label}")
         self._ready = asyncio.Event()
         self._device: Capture | None = None
+        # What systemd keeps is changed by both threads.
+        self._keeping = threading.Lock()
+        self._wanted: Capture | None = None
         self._cost_told = False
 
     @property
@@ -99,7 +103,7 @@ class V4l2Source(Source):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
         """Claim the device, start it, and yield its images."""
-        device = Capture()
+        device = self._wanted = Capture()
         try:
             try:
                 mode = await self._call(partial(self._start, device), within=_OPEN_TIMEOUT)
@@ -158,19 +162,23 @@ class V4l2Source(Source):
 
     def _start(self, device: Capture) -> Mode:
         """Start the device: the one that was kept for us, or anew."""
-        if (fd := self._kept.take()) is not None:
+        with self._keeping:
+            fd = self._kept.take()
+        if fd is not None:
             device.adopt(fd)
         mode = self._claim.start(device)
-        self._kept.keep(device.fileno())
+        with self._keeping:
+            if device is self._wanted:  # else it was given up, and its successor's may be kept
+                self._kept.keep(device.fileno())
         return mode
 
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
-        if self.handing_over:
-            close = device.leave
-        else:
-            close = device.close
-            self._kept.drop()
+        with self._keeping:
+            self._wanted = None
+            if not self.handing_over:
+                self._kept.drop()
+        close = device.leave if self.handing_over else device.close
         # Not cancelled when the wait is: it must happen in any case.
         closing = asyncio.wrap_future(self._worker.submit(close))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)

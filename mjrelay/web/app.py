@@ -178,11 +178,11 @@ async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
 
 # What holds for every answer
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def _answer_options(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _answer_options(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer OPTIONS everywhere, as browsers ask before a fetch() with headers."""
     if request.method != hdrs.METH_OPTIONS:
         return await handler(request)
@@ -199,7 +199,7 @@ async def _answer_options(request: web.Request, handler: _Handler) -> web.Stream
 
 
 @web.middleware
-async def _explain_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every error one sentence: plain for people, JSON for programs that ask for it."""
     try:
         return await handler(request)

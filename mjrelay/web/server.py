@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+import weakref
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
@@ -17,8 +21,9 @@ from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
-from mjrelay.service.systemd import Inheritance
-from mjrelay.web.app import make_app
+from mjrelay.service import systemd
+from mjrelay.service.systemd import Inheritance, Kept
+from mjrelay.web.app import Handler, make_app
 from mjrelay.web.streams import Clients, is_full
 
 # Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
@@ -32,8 +37,23 @@ _BACKLOG = 1024
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
+# Who has connected may be so many seconds away from asking: some networks are. Nobody listens any
+# more meanwhile, so that the process after us has the others.
+_MAY_ASK_WITHIN = 0.25
+_LOOK_EVERY = 0.005
 # Browsers send localhost the cookies of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
+# So long do we wait, under systemd, for addresses that are taken or not there yet: to be started
+# again and again would fill the journal. Shorter than systemd's own patience (TimeoutStartSec=).
+_LISTEN_PATIENCE = 30.0
+_LISTEN_EVERY = 0.5
+
+_EVERY_IPV4, _EVERY_IPV6 = "0.0.0.0", "::"  # noqa: S104
+
+_AN_IP = "write an IP address, such as 0.0.0.0"
+_WRITABLE = "choose a place this user may write (the service may write to /run/mjrelay only)"
+
+log = structlog.get_logger()
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
@@ -71,20 +91,23 @@ def listening(
         ListenError: An address cannot be listened on.
     """
     inheritance = inheritance or Inheritance()
+    deadline = time.monotonic() + (_LISTEN_PATIENCE if systemd.is_there() else 0)
     wanted = [("", address) for address in config.listen] + list(config.camera_listen.items())
     with contextlib.ExitStack() as stack:
         listeners = []
         for sock in inheritance.sockets:
             stack.enter_context(sock)
             tune(sock)
-            listeners.append(Listener(_address_of(sock), sock))
-        given = [listener.address for listener in listeners]
-        for camera, address in wanted:
-            if any(_covers(other, address) for other in given):
-                continue
-            kept = inheritance.listener(str(address))
-            fd = kept.take()
-            sock = stack.enter_context(_listen(address) if fd is None else socket.socket(fileno=fd))
+            listeners.append(Listener(_address_of(sock), sock, _owner(sock, wanted)))
+        missing = [
+            (camera, address, inheritance.listener(str(address)))
+            for camera, address in wanted
+            if not any(_covers(sock, address) for sock in inheritance.sockets)
+        ]
+        inheritance.drop_listeners()
+        for camera, address, kept in missing:
+            sock = _taken_up(kept, address) or _listen_patiently(address, deadline)
+            stack.enter_context(sock)
             will_be_kept = kept.keep(sock.fileno())
             if address.path:
                 if not will_be_kept:
@@ -98,20 +121,115 @@ def listening(
 
 def _address_of(sock: socket.socket) -> ListenAddress:
     name = sock.getsockname()
-    return ListenAddress(path=name) if isinstance(name, str) else ListenAddress(*name[:2])
+    if sock.family == socket.AF_UNIX:
+        # One that begins with a NUL is no file, and is written with an @ as systemd does.
+        return ListenAddress(path=os.fsdecode(name).replace("\0", "@"))
+    return ListenAddress(*name[:2])
 
 
-def _covers(given: ListenAddress, wanted: ListenAddress) -> bool:
-    """Whether who listens on one address listens on the other, too."""
-    everywhere = given.host in ("", "::", "0.0.0.0")  # noqa: S104
-    return given == wanted or (everywhere and given.port == wanted.port and not wanted.path)
+def _owner(sock: socket.socket, wanted: list[tuple[str, ListenAddress]]) -> str:
+    """The camera whose own address a socket has; empty where others are to be shown there too."""
+    owners = {camera for camera, address in wanted if _covers(sock, address)}
+    return owners.pop() if len(owners) == 1 else ""
+
+
+def _covers(sock: socket.socket, wanted: ListenAddress) -> bool:
+    """Whether a socket has an address, alone or among others: nobody else can listen there."""
+    given = _address_of(sock)
+    if given.port != wanted.port:
+        return False
+    if _is_at(sock, wanted):
+        return True
+    family, host = _numeric(wanted)
+    if given.host == _EVERY_IPV6:
+        only_ipv6 = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        return family == socket.AF_INET6 or (family == socket.AF_INET and not only_ipv6)
+    return given.host == _EVERY_IPV4 and (family == socket.AF_INET or host == _EVERY_IPV6)
+
+
+def _is_at(sock: socket.socket, wanted: ListenAddress) -> bool:
+    """Whether a socket listens on an address and on no other."""
+    given = _address_of(sock)
+    if given.path or wanted.path:
+        return given == wanted
+    return given.host == _numeric(wanted)[1] and wanted.port in (0, given.port)
+
+
+def _numeric(address: ListenAddress) -> tuple[int, str]:
+    """A host's family, and its name as numbers; of none that could be listened on."""
+    if not address.path:
+        with contextlib.suppress(OSError, UnicodeError):
+            family, resolved = _resolved(address)
+            return family, resolved[0]
+    return socket.AF_UNSPEC, ""
+
+
+def _taken_up(kept: Kept, wanted: ListenAddress) -> socket.socket | None:
+    """The socket that was kept for an address, if that is where it listens."""
+    if (fd := kept.take()) is None:
+        return None
+    sock = socket.socket(fileno=fd)
+    if _is_at(sock, wanted):
+        return sock
+    sock.close()
+    return None
+
+
+class _Only(Mapping[str, Camera]):
+    """One of the cameras, as long as it is there."""
+
+    def __init__(self, name: str, cameras: Mapping[str, Camera]) -> None:
+        self._name = name
+        self._cameras = cameras
+
+    def __getitem__(self, name: str) -> Camera:
+        if name != self._name:
+            raise KeyError(name)
+        return self._cameras[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._cameras if name == self._name)
+
+    def __len__(self) -> int:
+        return int(self._name in self._cameras)
+
+
+class _Newcomers:
+    """Tells which connections have asked for nothing yet."""
+
+    def __init__(self) -> None:
+        # By their transports: aiohttp's own objects cannot be referred to weakly.
+        self._have_asked: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note who asks."""
+        if request.transport:
+            self._have_asked.add(request.transport)
+        return await handler(request)
+
+    async def have_asked(self, runners: Collection[web.AppRunner]) -> None:
+        """Wait until each has asked, or had the time to."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MAY_ASK_WITHIN):
+                # asyncio takes some turns for who has connected just now.
+                await asyncio.sleep(_LOOK_EVERY)
+                while any(map(self._is_awaited, runners)):  # noqa: ASYNC110 - aiohttp tells nobody
+                    await asyncio.sleep(_LOOK_EVERY)
+
+    def _is_awaited(self, runner: web.AppRunner) -> bool:
+        connections = runner.server.connections if runner.server else []
+        return any(c.transport and c.transport not in self._have_asked for c in connections)
 
 
 @contextlib.asynccontextmanager
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
 ) -> AsyncIterator[Clients]:
-    """Serve while entered; who watches. Leaving ends every stream between two parts."""
+    """Serve while entered; who watches.
+
+    Leaving ends every stream between two parts, and answers everybody it has let in.
+    """
     clients = Clients()
     loop = asyncio.get_running_loop()
 
@@ -125,16 +243,18 @@ async def web_server(
 
     loop.set_exception_handler(report)
     runners: dict[str, web.AppRunner] = {}
+    newcomers = _Newcomers()
     try:
         for listener in listeners:
             only = listener.camera
             if only not in runners:
                 app = make_app(
-                    {only: cameras[only]} if only else cameras,
+                    _Only(only, cameras) if only else cameras,
                     clients,
                     base_path=config.base_path,
                     cors_origins=config.cors_origins,
                 )
+                app.middlewares.insert(0, newcomers.note)
                 runners[only] = web.AppRunner(
                     app,
                     # Else a client that leaves while its camera is silent would stay for ever.
@@ -148,9 +268,29 @@ async def web_server(
             await web.SockSite(runners[only], listener.sock, backlog=_BACKLOG).start()
         yield clients
     finally:
+        for listener in listeners:
+            # Not closed yet: asyncio drops who has connected and is not served yet.
+            loop.remove_reader(listener.sock)
+        await newcomers.have_asked(runners.values())
         clients.finish_all()
         loop.set_exception_handler(None)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
+
+
+def _listen_patiently(address: ListenAddress, deadline: float) -> socket.socket:
+    """Listen; if that cannot be, try again until a time on the monotonic clock."""
+    tries = 0
+    while True:
+        try:
+            return _listen(address)
+        except ListenError as error:
+            if time.monotonic() >= deadline:
+                raise
+            tries += 1
+            if tries == 2:  # noqa: PLR2004 - systemd may take a moment to close what we dropped
+                log.warning("relay.waiting", reason=str(error))
+                systemd.notify(f"STATUS=waiting: {error}")
+        time.sleep(_LISTEN_EVERY)
 
 
 def _listen(address: ListenAddress) -> socket.socket:
@@ -161,20 +301,26 @@ def _listen(address: ListenAddress) -> socket.socket:
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {_reason(address, error)}") from error
     except UnicodeError as error:
-        raise ListenError(f"cannot listen on {address}: that is no host name") from error
+        raise ListenError(f"cannot listen on {address}: that is no host name; {_AN_IP}") from error
 
 
 def _listen_tcp(address: ListenAddress) -> socket.socket:
     """Listen on a host; an empty one and [::] take both IPv4 and IPv6."""
-    host = address.host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
-    family, _, _, _, resolved = socket.getaddrinfo(
-        host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    family, resolved = _resolved(address)
     sock = socket.create_server(
-        resolved, family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::"
+        resolved, family=family, backlog=_BACKLOG, dualstack_ipv6=resolved[0] == _EVERY_IPV6
     )
     tune(sock)
     return sock
+
+
+def _resolved(address: ListenAddress) -> tuple[int, Any]:
+    """The family of an address, and what the kernel calls it."""
+    host = address.host or (_EVERY_IPV6 if socket.has_dualstack_ipv6() else _EVERY_IPV4)
+    family, _, _, _, resolved = socket.getaddrinfo(
+        host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, resolved
 
 
 def tune(sock: socket.socket, *, dead_after: float = DEAD_AFTER) -> None:
@@ -212,15 +358,33 @@ def _is_served(path: Path) -> bool:
 
 
 def _reason(address: ListenAddress, error: OSError) -> str:
+    why = error.strerror or str(error)
+    if isinstance(error, socket.gaierror):
+        return f"{why}; {_AN_IP}"
+    if address.path:
+        return _unix_reason(Path(address.path), error, why)
     if error.errno == errno.EADDRINUSE:
-        if address.path:
-            return "another process serves it"
         return (
-            f"the port is taken; find by whom with: ss -ltnp 'sport = :{address.port}', "
-            "or choose another with --listen"
+            f"the port is taken; find by whom with: sudo ss -ltnp 'sport = :{address.port}', "
+            "or choose another with `listen` in the configuration, or --listen"
         )
     if error.errno == errno.EACCES and 0 < address.port < 1024:  # noqa: PLR2004 - privileged
-        return "ports below 1024 need root; choose a higher one with --listen"
+        return (
+            "ports below 1024 need root; choose a higher one with `listen` in the configuration, "
+            "or --listen, or let systemd listen: mjrelay.socket"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return "this computer has no such address; 0.0.0.0 takes all it has"
-    return error.strerror or str(error)
+    return why
+
+
+def _unix_reason(path: Path, error: OSError, why: str) -> str:
+    remedies: dict[int | None, str] = {
+        errno.ENOENT: f"make its folder first: mkdir -p {path.parent}",
+        errno.EACCES: _WRITABLE,
+        errno.EROFS: _WRITABLE,
+        None: "choose a path of at most 107 characters",
+    }
+    if error.errno == errno.EADDRINUSE:
+        return "another process serves it"
+    return f"{why}; {remedies[error.errno]}" if error.errno in remedies else why

@@ -19,6 +19,7 @@ from aiohttp import web
 from mjrelay.camera import Camera
 from mjrelay.formats import multipart
 from mjrelay.frames import Frame
+from mjrelay.ring import NoMoreFrames
 from mjrelay.web.sinks import SocketSink
 
 _NO_STORE = {
@@ -41,7 +42,8 @@ _TELL_FULL_EVERY = 60.0
 # Almost never needed: an answer's head fits into a fresh socket's buffer.
 _FLUSH_POLL = 0.05
 
-# Entity tags must differ between runs, whose frame numbers all begin at 1.
+# Entity tags must differ between runs, and between cameras that had the same name in one: there the
+# clock tells them apart.
 _RUN = secrets.token_hex(4)
 _ids = itertools.count(1)
 
@@ -85,12 +87,14 @@ class Clients:
         """Count a client while entered."""
         clients = self._of.setdefault(camera, {})
         clients[client.id] = client
-        if self._finishing:
+        if self._finishing or camera.ring.is_closed:
             client.sink.finish()
         try:
             yield
         finally:
             del clients[client.id]
+            if not clients:
+                del self._of[camera]
 
     def note_full(self, error: OSError) -> None:
         """Say, at most once a minute, that no more files may be open."""
@@ -100,15 +104,22 @@ class Clients:
             log.warning("relay.full", reason=error.strerror, hint=_FULL)
 
     def finish(self, camera: Camera) -> None:
-        """End a camera's streams between two parts, so that each viewer gets a plain FIN."""
-        for client in self.of(camera):
-            client.sink.finish()
+        """Let nobody wait for the frames of a camera that is gone, now or later.
+
+        Its streams end between two parts, so that each viewer gets a plain FIN.
+        """
+        camera.ring.close()
+        self._end_streams(camera)
 
     def finish_all(self) -> None:
         """End every stream, and those that are still to come."""
         self._finishing = True
         for camera in self._of:
-            self.finish(camera)
+            self._end_streams(camera)
+
+    def _end_streams(self, camera: Camera) -> None:
+        for client in self.of(camera):
+            client.sink.finish()
 
 
 log = structlog.get_logger()
@@ -204,7 +215,7 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
         raise _no_picture(camera, f"has no picture newer than {age:.1f} s")
     headers = {
         **_NO_STORE,
-        "ETag": f'"{_RUN}-{frame.seq}"',
+        "ETag": f'"{_RUN}-{frame.monotonic:.6f}-{frame.seq}"',
         "Last-Modified": formatdate(frame.captured_at, usegmt=True),
         "X-Timestamp": f"{frame.captured_at:.6f}",
         "X-Age-Ms": f"{age * 1000:.0f}",
@@ -219,6 +230,10 @@ async def _newer(camera: Camera, frame: Frame | None, *, within: float) -> Frame
     try:
         async with asyncio.timeout(within):
             return await camera.ring.newer_than(frame.seq if frame else 0)
+    except NoMoreFrames:
+        raise web.HTTPNotFound(
+            text=f"camera {camera.name} is gone: the configuration no longer has it"
+        ) from None
     except TimeoutError:
         raise _no_picture(camera, f"sent no new picture for {within:g} s") from None
 

@@ -67,7 +67,7 @@ vendor() {
 add_program() {
     local systemd=$project/systemd
     install -D -m 755 "$here/launcher" "$tree/usr/bin/mjrelay"
-    install -D -m 644 "$project/mjrelay.toml" "$tree/etc/mjrelay/mjrelay.toml"
+    install -D -m 644 "$systemd/starter.toml" "$tree/etc/mjrelay/mjrelay.toml"
     install -D -m 644 -t "$tree/usr/lib/systemd/system" "$systemd"/mjrelay.{service,socket}
     install -D -m 644 "$systemd/60-mjrelay.rules" "$tree/usr/lib/udev/rules.d/60-mjrelay.rules"
     install -D -m 644 "$systemd/mjrelay.sysusers.conf" "$tree/usr/lib/sysusers.d/mjrelay.conf"
@@ -76,7 +76,8 @@ add_program() {
 add_documents() {
     local documents=$tree/usr/share/doc/mjrelay
     install -D -m 644 -t "$documents" "$here/copyright"
-    install -D -m 644 -t "$documents/examples" "$project/systemd/kernel-messages.conf"
+    install -D -m 644 -t "$documents/examples" "$project/mjrelay.toml" \
+        "$project/systemd/kernel-messages.conf"
     filled_in "$here/changelog" | gzip -9n > "$documents/changelog.gz"
     install -D -m 644 "$here/lintian-overrides" "$tree/usr/share/lintian/overrides/mjrelay"
 }

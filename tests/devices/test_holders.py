@@ -205,6 +205,11 @@ def test_the_sentence_tells_who_and_what_to_do(proc: Proc) -> None:
             f"libpod-{'1f' * 32}.scope",
             "podman stop 1f1f1f1f1f1f",
         ),
+        (
+            "0::/user.slice/user-7.slice/user@7.service/init.scope",
+            "init.scope",
+            "systemd keeps it for a service: restart or stop that service",
+        ),
         ("0::/", None, "sudo kill 812"),
         ("", None, "sudo kill 812"),
     ],
@@ -213,6 +218,11 @@ def test_units(proc: Proc, cgroup: str, unit: str | None, advice: str) -> None:
     proc.add(812, cgroup=cgroup)
     (holder,) = find_holders(FULL, proc.root).holders
     assert (holder.unit, holder.advice) == (unit, advice)
+
+
+def test_nobody_is_told_to_kill_systemd() -> None:
+    advice = Holder(1, "/sbin/init", None).advice
+    assert advice == "systemd keeps it for a service: restart or stop that service"
 
 
 def test_a_child_of_our_own_unit_is_killed_and_not_our_unit_stopped(proc: Proc) -> None:

@@ -173,6 +173,9 @@ def test_what_is_no_usb_device_is_not_reset(bench: Bench, force: bool) -> None:
     bench.looks = [node_at("/dev/video0", usb=None)]
     error = bench.fails(force=force)
     assert error.reason == "/dev/video0 is no USB device, so it cannot be reset"
+    assert error.hint == (
+        "unplug it or restart the computer; `mjrelay devices` lists the USB cameras"
+    )
     assert not error.is_held
     assert (bench.resets, bench.looked) == ([], 1)
 

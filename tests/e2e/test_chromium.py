@@ -12,9 +12,11 @@ import io
 import itertools
 import json
 import shutil
+import signal
+import socket
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,6 @@ FLAGS = (
 START_TIMEOUT = 30.0
 
 Colour = tuple[int, int, int]
-Box = tuple[int, int, int, int]
 
 
 class Page:
@@ -139,16 +140,28 @@ class Steps:
             await connection.send(multipart([await self.queue.get()]))
 
 
-async def picture_box(page: Page) -> Box:
-    """Where the page shows its largest picture, left, top, right, bottom; empty if nowhere yet."""
-    box = await page.evaluate(
-        "[...document.querySelectorAll('img, canvas, video')]"
-        ".map(element => element.getBoundingClientRect())"
-        ".map(r => [r.left, r.top, Math.min(r.right, innerWidth), Math.min(r.bottom, innerHeight)])"
-        ".sort((a, b) => (b[2] - b[0]) * (b[3] - b[1]) - (a[2] - a[0]) * (a[3] - a[1]))[0]"
+async def pictures(page: Page) -> list[Image.Image]:
+    """What the page shows of each of its pictures, without their round corners."""
+    boxes = await page.evaluate(
+        "[...document.images].map(image => image.getBoundingClientRect())"
+        ".map(r => [r.left + 4, r.top + 4,"
+        " Math.min(r.right, innerWidth) - 4, Math.min(r.bottom, innerHeight) - 4])"
     )
-    left, top, right, bottom = (int(side) for side in box or (0, 0, 0, 0))
-    return left, top, right, bottom
+    shot = await page.screenshot()
+    return [shot.crop((left, top, right, bottom)) for left, top, right, bottom in boxes]
+
+
+async def until_moving(page: Page, cameras: int = 1) -> None:
+    """Wait until each camera's picture has been three different ones of the test card."""
+    seen: list[list[Image.Image]] = [[] for _ in range(cameras)]
+
+    async def all_moved() -> bool:
+        for shots, shot in zip(seen, await pictures(page), strict=False):
+            if is_test_card(shot) and shot not in shots:
+                shots.append(shot)
+        return all(len(shots) >= 3 for shots in seen)
+
+    await eventually(all_moved, within=15)
 
 
 def is_test_card(image: Image.Image) -> bool:
@@ -167,16 +180,100 @@ def is_near(colour: Any, wanted: Colour) -> bool:
 async def test_the_page_shows_the_moving_test_card(page: Page, tmp_path: Path) -> None:
     async with RelayProcess("testcard:?fps=10") as relay:
         await page.go(f"{relay.url}/")
-        shots: list[Image.Image] = []
-
-        async def shows_another() -> bool:
-            shot = (await page.screenshot()).crop(await picture_box(page))
-            if is_test_card(shot) and shot not in shots:
-                shots.append(shot)
-            return len(shots) == 3
-
-        await eventually(shows_another, within=15)
+        await until_moving(page)
         (await page.screenshot()).save(tmp_path / "page.png")
+
+
+async def hide_and_show(page: Page) -> None:
+    """Have another tab before the page's for a moment."""
+    other = await page.call("Target.createTarget", url="about:blank")
+    await eventually(lambda: page.evaluate("document.hidden"))
+    await page.call("Target.closeTarget", targetId=other["targetId"])
+    await eventually(lambda: page.evaluate("!document.hidden"))
+
+
+async def test_the_page_shows_more_cameras_than_a_browser_has_connections(page: Page) -> None:
+    metrics = {"width": 1000, "height": 2400, "deviceScaleFactor": 1, "mobile": False}
+    await page.call("Emulation.setDeviceMetricsOverride", **metrics)
+    async with RelayProcess(*(f"c{number}=testcard:?fps=2" for number in range(7))) as relay:
+        await page.go(f"{relay.url}/")
+        await until_moving(page, cameras=7)
+        assert not await says_no_answer(page)
+
+
+@pytest.fixture
+async def restartable(page: Page, tmp_path: Path) -> Callable[[], RelayProcess]:
+    """What makes relays of two cameras, the second on demand, all on the same port.
+
+    The page is wide enough to show both.
+    """
+    metrics = {"width": 1000, "height": 600, "deviceScaleFactor": 1, "mobile": False}
+    await page.call("Emulation.setDeviceMetricsOverride", **metrics)
+    config = tmp_path / "mjrelay.toml"
+    config.write_text(
+        '[camera.always]\nsource = "testcard:?fps=10"\n'
+        '[camera.demand]\nsource = "testcard:?fps=10"\nmode = "demand"\n',
+        encoding="utf-8",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return functools.partial(RelayProcess, "--config", str(config), port=port)
+
+
+async def says_no_answer(page: Page) -> bool:
+    """Whether words on the screen, not further down, say so."""
+    return bool(
+        await page.evaluate(
+            "[...document.querySelectorAll('[role=alert]')].some(element =>"
+            " element.innerText.startsWith('The relay does not answer.')"
+            " && element.checkVisibility()"
+            " && element.getBoundingClientRect().bottom < innerHeight / 3)"
+        )
+    )
+
+
+async def test_the_page_goes_on_after_a_restart_between_two_of_its_looks_at_the_status(
+    page: Page, restartable: Callable[[], RelayProcess]
+) -> None:
+    async with restartable() as relay:
+        await page.go(f"{relay.url}/")
+        await page.evaluate("window.wasNotReloaded = true")
+        await until_moving(page, cameras=2)
+        await relay.terminate()
+    async with restartable():
+        await until_moving(page, cameras=2)
+        assert await page.evaluate("window.wasNotReloaded")
+
+
+async def test_the_page_says_that_a_killed_relay_is_away_and_goes_on_when_it_is_back(
+    page: Page, restartable: Callable[[], RelayProcess], tmp_path: Path
+) -> None:
+    async with restartable() as relay:
+        await page.go(f"{relay.url}/")
+        await page.evaluate("window.wasNotReloaded = true")
+        await until_moving(page, cameras=2)
+        await relay.terminate(by=signal.SIGKILL)
+    await eventually(lambda: says_no_answer(page))
+    (await page.screenshot()).save(tmp_path / "away.png")
+    assert not any(is_test_card(picture) for picture in await pictures(page))  # they are dim
+    await hide_and_show(page)
+    await eventually(lambda: page.evaluate("[...document.images].every(image => image.complete)"))
+    (await page.screenshot()).save(tmp_path / "shown.png")
+    assert all(picture.getcolors(maxcolors=1) for picture in await pictures(page))  # none is broken
+    async with restartable():
+        await until_moving(page, cameras=2)
+        assert not await says_no_answer(page)
+        assert await page.evaluate("window.wasNotReloaded")
+
+
+async def test_the_page_says_that_the_relay_hangs(
+    page: Page, restartable: Callable[[], RelayProcess]
+) -> None:
+    async with restartable() as relay:
+        await page.go(f"{relay.url}/")
+        await eventually(lambda: page.evaluate("document.images.length === 2"))
+        with relay.held_up():
+            await eventually(lambda: says_no_answer(page), within=8)
 
 
 async def test_a_silent_camera_s_newest_frame_is_shown(page: Page) -> None:

@@ -1,12 +1,14 @@
 """SIGHUP: the configuration is read again, and only what has changed notices."""
 
+import contextlib
+import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import RelayProcess
+from tests.support.daemon import RelayProcess, eventually
 from tests.support.viewer import Viewer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -59,6 +61,8 @@ async def test_only_what_has_changed_notices(file: ConfigFile) -> None:
         file.says(DOOR + FRONT + BACK_LARGER)
         await reloaded(relay)
         assert await names(relay) == ["door", "front", "back"]
+        (told,) = relay.events("relay.reloaded")
+        assert (told["new"], told["changed"], told["gone"]) == (["door"], ["back"], [])
         await back.until(lambda: back.frames[-1].size > 1.2 * small)
         count = len(front.frames)
         await front.until(lambda: len(front.frames) > count + 10)
@@ -84,6 +88,7 @@ async def test_viewers_of_a_camera_that_is_gone_are_ended_cleanly(file: ConfigFi
         await reloaded(relay)
         await front.until(lambda: back.end is not None)
         assert back.end == "clean"
+        assert relay.events("relay.reloaded")[0]["gone"] == ["back"]
         assert await names(relay) == ["front"]
         assert "there are: front" in await relay.get("/cameras/back/snapshot")
 
@@ -111,3 +116,26 @@ async def test_options_of_the_server_wait_for_the_next_start(file: ConfigFile) -
         await reloaded(relay)
         (told,) = relay.events("relay.restart_needed")
         assert "[server]" in told["reason"]
+
+
+async def test_a_file_that_hangs_does_not_hold_up_the_end(file: ConfigFile) -> None:
+    file.says(FRONT)
+    with contextlib.ExitStack() as stack:
+        async with RelayProcess("--config", str(file.path)) as relay:
+            file.vanishes()
+            os.mkfifo(file.path)
+            relay.send(signal.SIGHUP)
+            await eventually(lambda: is_being_read(file.path, stack))
+            ended = await relay.terminate()
+    assert ended.status == 0
+    assert ended.seconds < 2
+
+
+def is_being_read(fifo: Path, stack: contextlib.ExitStack) -> bool:
+    """Whether somebody reads it; who does then waits for words until the stack ends."""
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    stack.callback(os.close, fd)
+    return True

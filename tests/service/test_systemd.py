@@ -1,11 +1,15 @@
 """systemd's protocols, spoken with a socket that stands for systemd."""
 
+import contextlib
 import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mjrelay.service import systemd
 from mjrelay.service.systemd import Inheritance, Kept
@@ -42,15 +46,17 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
     manager.close()
 
 
-def hand_over(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[int]:
-    """Start as if systemd had handed us pipes under these names; return their other ends."""
-    pairs = [os.pipe() for _ in names]
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    monkeypatch.setenv("LISTEN_FDS", str(len(names)))
-    monkeypatch.setenv("LISTEN_FDNAMES", ":".join(names))
-    given = iter([read for read, _ in pairs])
-    monkeypatch.setattr(systemd, "_handed_over", lambda: [(name, next(given)) for name in names])
-    return [write for _, write in pairs]
+def hand_over(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Start as if systemd had handed us a listening socket under each of these names."""
+    give(
+        monkeypatch,
+        *((name, socket.create_server(("127.0.0.1", 0)).detach()) for name in names),
+    )
+
+
+def give(monkeypatch: pytest.MonkeyPatch, *given: tuple[str, int]) -> None:
+    """Start as if systemd had handed us these descriptors."""
+    monkeypatch.setattr(systemd, "_handed_over", lambda: given)
 
 
 def is_open(fd: int) -> bool:
@@ -151,11 +157,11 @@ def test_what_was_kept_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_nobody_wants_any_more_is_let_go(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_over(monkeypatch, "camera-front", "listen-127.0.0.1_8080")
+    hand_over(monkeypatch, "camera-front", "listen-127.0.0.1%3A8080")
     inheritance = Inheritance()
     gone = inheritance.device("front")
     inheritance.drop_the_rest()
-    assert manager.heard() == [(["FDSTOREREMOVE=1", "FDNAME=listen-127.0.0.1_8080"], [])]
+    assert manager.heard() == [(["FDSTOREREMOVE=1", "FDNAME=listen-127.0.0.1%3A8080"], [])]
     fd = gone.take()
     assert fd is not None
     os.close(fd)
@@ -170,13 +176,136 @@ def test_a_name_that_comes_twice_counts_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_listener_is_known_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_over(monkeypatch, "listen-___8080")
-    fd = Inheritance().listener("[::]:8080").take()
-    assert fd is None
-    hand_over(monkeypatch, "listen-_____8080")
-    fd = Inheritance().listener("[::]:8080").take()
+    hand_over(monkeypatch, "listen-[%3A%3A]%3A8080", "listen-unix%3A/u/a/b")
+    inheritance = Inheritance()
+    assert inheritance.listener("[::]:8081").take() is None
+    assert inheritance.listener("unix:/u/a_b").take() is None
+    for address in ("[::]:8080", "unix:/u/a/b"):
+        fd = inheritance.listener(address).take()
+        assert fd is not None
+        os.close(fd)
+
+
+def a_pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
+def a_closed_one() -> int:
+    fd = a_pipe()
+    os.close(fd)
+    return fd
+
+
+def a_datagram_socket() -> int:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+
+
+def a_connection() -> int:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours.detach()
+
+
+@pytest.mark.parametrize("name", ["mjrelay.socket", "stored", "listen-127.0.0.1%3A8080", ""])
+@pytest.mark.parametrize("make", [a_pipe, a_datagram_socket, a_connection])
+def test_what_no_client_can_connect_to_is_let_go(
+    name: str, make: Callable[[], int], monkeypatch: pytest.MonkeyPatch, manager: Manager
+) -> None:
+    fd = make()
+    give(monkeypatch, (name, fd))
+    with capture_logs() as logs:
+        inheritance = Inheritance()
+    assert not inheritance.sockets
+    assert not is_open(fd)
+    assert [(entry["event"], entry["name"]) for entry in logs] == [("relay.not_inherited", name)]
+    told = [lines for lines, _ in manager.heard()]
+    assert told == ([["FDSTOREREMOVE=1", f"FDNAME={name}"]] if name else [])
+
+
+@pytest.mark.parametrize("name", ["mjrelay.socket", "camera-front", "listen-127.0.0.1%3A8080"])
+def test_a_descriptor_that_is_closed_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, (name, a_closed_one()))
+    inheritance = Inheritance()
+    assert not inheritance.sockets
+    assert inheritance.device("front").take() is None
+
+
+def test_a_socket_of_a_unit_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_over(monkeypatch, "mjrelay.socket")
+    (sock,) = Inheritance().sockets
+    with sock:
+        assert not sock.get_inheritable()
+
+
+def test_listeners_can_be_let_go_before_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_over(monkeypatch, "camera-front", "listen-127.0.0.1%3A8080")
+    inheritance = Inheritance()
+    inheritance.drop_listeners()
+    assert inheritance.listener("127.0.0.1:8080").take() is None
+    fd = inheritance.device("front").take()
     assert fd is not None
     os.close(fd)
+
+
+def test_programs_that_we_start_are_not_told_of_systemd(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_variables", {})
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    systemd.take_variables()
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
+    assert systemd.is_there()
+    assert systemd.watchdog_interval() == 20
+    assert systemd.notify("READY=1")
+    assert manager.heard() == [(["READY=1"], [])]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("exec:/nope/\udcff", "exec:/nope/?"),
+        ("one\nREADY=1\0two", "one READY=1 two"),
+        ("\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 3000, None),
+    ],
+)
+def test_any_text_can_be_told(manager: Manager, text: str, told: str | None) -> None:
+    assert systemd.notify("WATCHDOG=1", f"STATUS={text}")
+    (((alive, status), _),) = manager.heard()
+    assert alive == "WATCHDOG=1"
+    assert len(f"{alive}\n{status}".encode()) < 4096
+    assert status == f"STATUS={told}" if told else text.startswith(status.removeprefix("STATUS="))
+
+
+@pytest.fixture
+def crowd(manager: Manager) -> Iterator[Manager]:
+    """A systemd that others tell more than it hears."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(os.environ["NOTIFY_SOCKET"])
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.send(b"noise")
+        yield manager
+
+
+def test_who_hears_late_is_waited_for(crowd: Manager) -> None:
+    heard: list[object] = []
+    hearing = threading.Timer(0.1, lambda: heard.extend(crowd.heard()))
+    hearing.start()
+    assert systemd.notify("READY=1")
+    hearing.join()
+    assert (["READY=1"], []) in [*heard, *crowd.heard()]
+
+
+def test_who_does_not_hear_is_not_waited_for_long(crowd: Manager) -> None:
+    begun = time.monotonic()
+    assert not systemd.notify("READY=1")
+    assert not Kept("camera-front").keep(0)
+    assert time.monotonic() - begun < 5
+    assert crowd.heard()
 
 
 @pytest.mark.parametrize(

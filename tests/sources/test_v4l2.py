@@ -34,6 +34,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.recovery.ladder import Remedy
+from mjrelay.service.systemd import Kept
 from mjrelay.sources import claim, v4l2
 from mjrelay.sources.v4l2 import V4l2Source
 from tests.devices.tree import open_files
@@ -147,12 +148,17 @@ class Plug:
     monkeypatch: pytest.MonkeyPatch
 
     def __call__(
-        self, device: FakeDevice, address: str = "/dev/video0", **options: object
+        self,
+        device: FakeDevice,
+        address: str = "/dev/video0",
+        *,
+        kept: Kept | None = None,
+        **options: object,
     ) -> V4l2Source:
         self.desk.device = device
         for module in (v4l2, resetting):
             self.monkeypatch.setattr(module, "Capture", device.capture)
-        return V4l2Source(V4l2Address.parse(address), config_for(address, **options))
+        return V4l2Source(V4l2Address.parse(address), config_for(address, **options), kept)
 
 
 async def watch(source: V4l2Source, count: int) -> list[bytes]:
@@ -472,6 +478,70 @@ async def test_many_openings_leave_no_descriptor_and_one_thread(plug: Plug) -> N
     assert open_files() <= files
     assert threading.active_count() <= threads
     assert device.story.count("close") == 51
+
+
+# What systemd keeps
+
+
+class Noted(Kept):
+    """Notes what systemd is told about one camera.
+
+    Attributes:
+        story: The descriptors it is to keep, each in place of the one before; None for none.
+    """
+
+    def __init__(self, story: list[int | None]) -> None:
+        super().__init__("camera-front")
+        self.story = story
+
+    def keep(self, fd: int) -> bool:
+        self.story.append(fd)
+        return True
+
+    def drop(self) -> None:
+        self.story.append(None)
+
+
+async def test_a_device_is_kept_while_it_is_open(plug: Plug) -> None:
+    story: list[int | None] = []
+    source = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    async with asyncio.timeout(5), source.open() as images:
+        await anext(images)
+        assert source._device
+        assert story == [source._device.fileno()]
+    assert story[1:] == [None]
+
+
+async def test_an_opening_that_was_given_up_keeps_nothing(plug: Plug) -> None:
+    device = FakeDevice([stamped(1)])
+    device.stuck = "start"
+    story: list[int | None] = []
+    source = plug(device, kept=Noted(story))
+    watching = asyncio.create_task(watch(source, 1))
+    await until(lambda: "start" in device.story)
+    watching.cancel()
+    await asyncio.wait([watching])
+    device.answers.set()
+    await idle(source)
+    assert story == [None]
+
+
+async def test_a_source_that_has_ended_leaves_its_successors_device_kept(plug: Plug) -> None:
+    stuck = FakeDevice()
+    stuck.stuck = "start"
+    story: list[int | None] = []
+    gone = plug(stuck, kept=Noted(story))
+    watching = asyncio.create_task(watch(gone, 1))
+    await until(lambda: "start" in stuck.story)
+    watching.cancel()
+    await asyncio.wait([watching])
+    successor = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    async with asyncio.timeout(5), successor.open() as images:
+        await anext(images)
+        stuck.answers.set()
+        await idle(gone)
+        assert successor._device
+        assert story == [None, successor._device.fileno()]
 
 
 # Busy

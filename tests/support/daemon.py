@@ -109,10 +109,11 @@ class Ended:
 
 
 class RelayProcess:
-    """`mjrelay run` on a port of the kernel's choice, listening once entered.
+    """`mjrelay run`, listening once entered.
 
     Args:
         arguments: Sources, or `--config` and a file, whose addresses are not listened on.
+        port: Where it listens; 0 for a port of the kernel's choice.
 
     Attributes:
         url: Where it listens, without a path.
@@ -121,11 +122,11 @@ class RelayProcess:
         output: The same as text.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, port: int = 0) -> None:
         self.url = ""
         self.log: list[dict[str, Any]] = []
         self.output = ""
-        self._arguments = arguments
+        self._arguments = ("--listen", f"127.0.0.1:{port}", *arguments)
         self._stack = contextlib.AsyncExitStack()
         self._listener: asyncio.Task[None] | None = None
 
@@ -133,7 +134,7 @@ class RelayProcess:
         """Start the program and wait until it listens."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_exit(self._show_log)
-            command = (sys.executable, "-m", "mjrelay", "run", "--listen", "127.0.0.1:0")
+            command = (sys.executable, "-m", "mjrelay", "run")
             self._process = await stack.enter_async_context(
                 running(*command, *self._arguments, stderr=asyncio.subprocess.PIPE)
             )

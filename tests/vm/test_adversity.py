@@ -1,5 +1,7 @@
 """A computer on which something is wrong: it streams all the same."""
 
+import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from .support.camera import EmulatedCamera
 from .support.machine import eventually, must, run
-from .support.relay import RelayService
+from .support.relay import KERNEL_MESSAGES, RelayService
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(200)]
 
@@ -73,3 +75,36 @@ def test_there_is_no_udev(relay: RelayService) -> None:
         assert "within a second" in told["hint"]
     finally:
         must("systemctl", "start", *reversed(_UDEV))
+
+
+def test_the_disk_is_read_only(relay: RelayService) -> None:
+    must("mount", "-o", "remount,ro", "/")
+    try:
+        with pytest.raises(OSError, match="Read-only"):
+            Path("/var/file").touch()
+        assert still_streams(relay)
+        relay.restart()
+        relay.until_state("streaming")
+        assert relay.complaints == []
+    finally:
+        must("mount", "-o", "remount,rw", "/")
+
+
+def test_the_kernel_s_messages_are_missing(camera: EmulatedCamera) -> None:
+    kmsg = Path("/dev/kmsg")
+    number = kmsg.stat().st_rdev
+    kmsg.unlink()
+    try:
+        with RelayService({"front": {"source": camera.usb}}, KERNEL_MESSAGES) as relay:
+            relay.until_state("streaming")
+            # A camera that fails is what it would look there for.
+            camera.behave("commit-stall")
+            camera.replug()
+            assert relay.until_failing("VIDIOC_STREAMON")["hint"]
+            camera.behave("ok")
+            relay.until_state("streaming")
+            relay.restart()
+            relay.until_state("streaming")
+            assert not [line for line in relay.complaints if "kmsg" in line or "Traceback" in line]
+    finally:
+        os.mknod(kmsg, stat.S_IFCHR | 0o644, number)

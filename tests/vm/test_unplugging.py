@@ -31,6 +31,8 @@ def test_a_camera_pulled_out_twenty_times_streams_again_each_time(
         assert holds_of(relay.pid, "/dev/video") == before
         assert camera.node == Path("/dev/video0")
         assert camera.resets == 0
+        # It was told each time, and did not find out by looking.
+        assert relay.events("hotplug.unavailable") == []
 
 
 def test_viewers_of_a_camera_that_is_away_see_the_offline_picture(

@@ -1,6 +1,7 @@
 """The addresses: which there are, what they answer, what holds for all of them."""
 
 import asyncio
+import contextlib
 import errno
 import json
 from collections.abc import AsyncIterator
@@ -13,9 +14,17 @@ from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError, SourceUnreachable
-from mjrelay.web.server import listening
+from mjrelay.web.server import listening, web_server
 from tests.support.pictures import stamped
-from tests.support.serving import LOOPBACK, Served, camera_for, config_for, serving, until
+from tests.support.serving import (
+    LOOPBACK,
+    Served,
+    camera_for,
+    config_for,
+    running,
+    serving,
+    until,
+)
 from tests.support.source import SILENCE, ScriptedSource, steps
 
 STREAMS = [
@@ -180,6 +189,33 @@ async def test_a_camera_can_have_a_port_of_its_own() -> None:
         assert b"there are: back" in body
 
 
+async def test_a_camera_s_own_port_shows_whichever_has_its_name_now() -> None:
+    cameras = {
+        name: named(name, ScriptedSource(steps(n))) for n, name in enumerate(("front", "back"))
+    }
+    config = ServerConfig(listen=(), camera_listen={"back": ListenAddress("127.0.0.1", 0)})
+    with contextlib.ExitStack() as stack:
+        listeners = await asyncio.to_thread(stack.enter_context, listening(config))
+        async with (
+            running(*cameras.values()),
+            web_server(cameras, config, listeners),
+            aiohttp.ClientSession() as http,
+        ):
+            own = Served([f"http://{listeners[0].address}"], http)
+            answer, body = await own.get("/snapshot")
+            assert (answer.status, body) == (200, stamped(1))
+            cameras["back"], gone = cameras["front"], cameras.pop("back")
+            answer, body = await own.get("/snapshot")
+            assert (answer.status, body) == (200, stamped(0))
+            cameras["back"] = gone
+            del cameras["back"]
+            for path in ("/snapshot", "/stream", "/cameras/back/snapshot", "/cameras/front/status"):
+                answer, _ = await own.get(path)
+                assert answer.status == 404
+            _, body = await own.get("/status")
+            assert json.loads(body)["cameras"] == []
+
+
 async def test_the_status_has_every_promised_key(served: Served) -> None:
     async with served.http.get(served.url + "/stream", headers={"User-Agent": "tester"}) as stream:
         await stream.content.readexactly(22)
@@ -235,7 +271,9 @@ async def test_ready_when_every_camera_has_a_fresh_frame(served: Served) -> None
 def test_a_taken_port_is_explained() -> None:
     with listening(LOOPBACK) as [listener]:
         taken = ServerConfig(listen=(listener.address,))
-        with pytest.raises(ListenError, match=r"the port is taken; find by whom with: ss -ltnp"):
+        with pytest.raises(
+            ListenError, match=r"the port is taken; find by whom with: sudo ss -ltnp"
+        ):
             listening(taken).__enter__()
 
 

@@ -51,10 +51,17 @@ class RawClient:
 
     @classmethod
     async def get(cls, served: Served, path: str, version: str = "1.1") -> "RawClient":
+        client = await cls.connected(served)
+        client.ask(path, version)
+        return client
+
+    @classmethod
+    async def connected(cls, served: Served) -> "RawClient":
         host, _, port = served.url.removeprefix("http://").partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET {path} HTTP/{version}\r\nHost: x\r\n\r\n".encode())
-        return cls(reader, writer)
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    def ask(self, path: str, version: str = "1.1") -> None:
+        self.writer.write(f"GET {path} HTTP/{version}\r\nHost: x\r\n\r\n".encode())
 
     async def head(self) -> str:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
@@ -192,6 +199,28 @@ async def test_shutdown_ends_streams_between_parts_with_a_plain_fin() -> None:
             rest = await client.reader.read()
             assert rest == b"" or rest.endswith(b"\r\n--boundarydonotcross\r\n")
             await client.close()
+
+
+async def test_who_has_connected_may_still_ask_while_it_ends() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(scripted(ScriptedSource(steady()))) as served:
+        client = await RawClient.connected(served)
+        # It came later: so the other one was accepted.
+        await served.get("/healthz")
+        # A network's delay.
+        loop.call_later(0.02, client.ask, "/healthz")
+    assert (await client.head()).startswith("HTTP/1.1 200 ")
+    await client.close()
+
+
+async def test_who_connects_and_asks_nothing_holds_up_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(scripted(ScriptedSource(steady()))) as served:
+        client = await RawClient.connected(served)
+        await served.get("/healthz")
+        stopping = loop.time()
+    assert loop.time() - stopping < 1
+    await client.close()
 
 
 async def test_accepted_sockets_bound_what_the_kernel_keeps() -> None:

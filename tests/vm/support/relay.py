@@ -19,14 +19,16 @@ from .machine import PROJECT, SLACK, eventually, must, run
 from .viewer import StreamViewer
 
 UNIT = "mjrelay.service"
+SOCKET = "mjrelay.socket"
 PORT = 8080
 
 # The kernel holds whoever waits for a camera that answers nothing.
 _STOP_TIMEOUT = 120.0
 _CONFIG = Path("/etc/mjrelay/mjrelay.toml")
 _UNITS = Path("/run/systemd/system")
-_SCENARIO = _UNITS / f"{UNIT}.d/scenario.conf"
-_RULES = Path("/run/udev/rules.d")
+_DROP_INS = _UNITS / f"{UNIT}.d"
+_SCENARIO = _DROP_INS / "scenario.conf"
+_RULES = Path("/run/udev/rules.d/60-mjrelay.rules")
 
 # The installed program is this checkout, and it is restarted sooner, as that happens often here.
 _DROP_IN = f"""\
@@ -61,25 +63,53 @@ LEAVES_CHILDREN = """\
 KillMode=process
 """
 """A drop-in: when it ends, its children do not."""
+KERNEL_MESSAGES = (PROJECT / "systemd/kernel-messages.conf").read_text(encoding="utf-8")
+"""The drop-in we ship: it may read what the kernel says."""
 
 Options = Mapping[str, Any]
 Viewers = tuple[StreamViewer, StreamViewer]
 
 
 def install() -> None:
-    """Put the unit and the rules where systemd and udev find them."""
-    drop_ins = _UNITS / f"{UNIT}.d"
-    for folder in (drop_ins, _RULES, _CONFIG.parent):
+    """Put the units and the rules where systemd and udev find them."""
+    for folder in (_DROP_INS, _RULES.parent, _CONFIG.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PROJECT / "systemd" / UNIT, _UNITS / UNIT)
-    (drop_ins / "checkout.conf").write_text(_DROP_IN, encoding="utf-8")
-    for rules in (PROJECT / "systemd").glob("*.rules"):
-        shutil.copy(rules, _RULES / rules.name)
+    for unit in (UNIT, SOCKET):
+        shutil.copy(PROJECT / "systemd" / unit, _UNITS / unit)
+    (_DROP_INS / "checkout.conf").write_text(_DROP_IN, encoding="utf-8")
+    shutil.copy(PROJECT / "systemd" / _RULES.name, _RULES)
     must("systemd-sysusers", PROJECT / "systemd" / "mjrelay.sysusers.conf")
     # The service may not write there, and to compile at each start takes seconds when emulated.
     must(sys.executable, "-m", "compileall", "-q", PROJECT / "mjrelay")
     must("systemctl", "daemon-reload")
     must("udevadm", "control", "--reload")
+
+
+@contextlib.contextmanager
+def nothing_installed() -> Iterator[None]:
+    """A computer without the relay, to install it there; in the end nothing of that may be left."""
+    run("systemctl", "stop", UNIT)
+    for path in (_UNITS / UNIT, _UNITS / SOCKET, _RULES):
+        path.unlink()
+    for folder in (_DROP_INS, _CONFIG.parent):
+        shutil.rmtree(folder)
+    must("userdel", "mjrelay")
+    must("systemctl", "daemon-reload")
+    before = _with_our_name()
+    try:
+        yield
+        left = set(_with_our_name()) - set(before)
+        assert not left, f"left: {left}"
+        assert "not-found" in must("systemctl", "show", "-P", "LoadState", UNIT)
+    finally:
+        install()
+
+
+def _with_our_name() -> list[str]:
+    """Everything of the computer, but for this checkout, that has our name: files, user, group."""
+    places = ("/etc", "/usr", "/var", "/run")
+    accounts = [run("getent", base, "mjrelay").stdout for base in ("passwd", "group")]
+    return [*must("find", *places, "-xdev", "-name", "*mjrelay*").split(), *accounts]
 
 
 class RelayService:
@@ -88,11 +118,22 @@ class RelayService:
     Args:
         cameras: What each `[camera.NAME]` says beyond the short timeouts.
         drop_in: What its unit says beyond the one we ship.
+        config: Where its configuration is.
+        started: Whether it is started at once.
     """
 
-    def __init__(self, cameras: Mapping[str, Options], drop_in: str = "") -> None:
+    def __init__(
+        self,
+        cameras: Mapping[str, Options],
+        drop_in: str = "",
+        *,
+        config: Path = _CONFIG,
+        started: bool = True,
+    ) -> None:
         self._cameras = cameras
         self._drop_in = drop_in
+        self._config = config
+        self._started = started
 
     def __enter__(self) -> Self:
         """Write the configuration, and start."""
@@ -101,7 +142,8 @@ class RelayService:
             _SCENARIO.write_text(self._drop_in, encoding="utf-8")
             must("systemctl", "daemon-reload")
         self.configure(self._cameras)
-        self.start()
+        if self._started:
+            self.start()
         return self
 
     def __exit__(
@@ -122,7 +164,7 @@ class RelayService:
         self._first = next(iter(cameras))
         tables = {name: {**QUICK, **options} for name, options in cameras.items()}
         config = {"server": {"listen": [f"127.0.0.1:{PORT}"]}, "camera": tables}
-        _CONFIG.write_text(tomli_w.dumps(config), encoding="utf-8")
+        self._config.write_text(tomli_w.dumps(config), encoding="utf-8")
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -160,12 +202,19 @@ class RelayService:
         return int(must("systemctl", "show", "-P", "MainPID", UNIT))
 
     @property
+    def user(self) -> str:
+        """Whose process it is."""
+        return must("ps", "-o", "user=", "-p", str(self.pid)).strip()
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """What it has logged since it was started first; a line that is no JSON is an `event`."""
-        text = must(
-            "journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "--after-cursor", self._cursor
-        )
-        return [_parsed(line) for line in text.splitlines()]
+        return [_parsed(line) for line in self._journal()]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What it, or systemd about it, has logged as a warning or worse."""
+        return self._journal("-p", "warning")
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What it has logged under a name."""
@@ -219,6 +268,10 @@ class RelayService:
         """Wait until a camera is in a state, and return its status."""
         return self.until(lambda status: status["state"] == state, f"state {state}", within, camera)
 
+    def until_failing(self, reason: str, within: float = 15.0) -> dict[str, Any]:
+        """Wait until the first camera fails for a reason, and return its status."""
+        return self.until(lambda status: reason in (status["reason"] or ""), reason, within)
+
     def until_tried(self, times: int, camera: str | None = None, within: float = 60.0) -> None:
         """Wait until it has opened a camera in vain so many times more."""
         enough: int = self.camera(camera)["failures"] + times
@@ -238,6 +291,10 @@ class RelayService:
             StreamViewer(PORT, name, reconnects=reconnects) as other,
         ):
             yield one, other
+
+    def _journal(self, *options: str) -> list[str]:
+        shown = ("journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "--after-cursor")
+        return must(*shown, self._cursor, *options).splitlines()
 
     def _answers(self) -> bool:
         try:

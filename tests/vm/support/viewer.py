@@ -60,6 +60,7 @@ class StreamViewer:
     Attributes:
         seen: Every part, as it came.
         ends: How often the connection ended without our doing.
+        broken_off: How many of these ends were not a plain FIN between two parts.
         latest_image: The newest part's JPEG.
         fault: What was wrong with the stream, if anything was.
     """
@@ -67,6 +68,7 @@ class StreamViewer:
     def __init__(self, port: int, camera: str, *, reconnects: bool = False) -> None:
         self.seen: list[Seen] = []
         self.ends = 0
+        self.broken_off = 0
         self.latest_image = b""
         self.fault: BaseException | None = None
         self._port = port
@@ -155,23 +157,26 @@ class StreamViewer:
     def _watch(self) -> None:
         try:
             while not self._leaving.is_set():
-                self._watch_once()
+                ended_well = self._watch_once()
                 if not self._leaving.is_set():
                     self.ends += 1
+                    self.broken_off += not ended_well
                     if not self._reconnects:
                         return
                     self._leaving.wait(_RETRY_AFTER)
         except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
             self.fault = error
 
-    def _watch_once(self) -> None:
+    def _watch_once(self) -> bool:
+        """Watch until the end; whether that came as it should."""
         parts = PartReader(self._keep)
         try:
             for data in self._body():
                 for part in parts.feed(data):
                     self.seen.append(Seen.of(part))
         except ConnectionError:
-            return  # counted as an end
+            return False
+        return parts.is_between_parts
 
     def _keep(self, image: bytes) -> None:
         self.latest_image = image
