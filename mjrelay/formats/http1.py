@@ -103,9 +103,9 @@ class ResponseReader:
         self._inflater: _Inflater | None = None
 
     @property
-    def inflates(self) -> bool:
-        """Whether the body comes in fewer bytes than it has."""
-        return self._inflater is not None
+    def decodes(self) -> bool:
+        """Whether the body's bytes differ from those that come."""
+        return bool(self._chunks or self._inflater)
 
     @property
     def complete(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
@@ -11,6 +12,7 @@ from mjrelay.errors import (
     SourceLost,
     SourceRefused,
 )
+from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader
 from mjrelay.formats.tally import Tally
 from mjrelay.sources.connection import Connection
@@ -40,6 +42,7 @@ class Answer:
         self._early: bytes | memoryview = b""
         self._start = b""
         self._length = 0
+        self._found = False
 
     @property
     def head(self) -> ResponseHead:
@@ -59,34 +62,44 @@ class Answer:
             SourceError: The connection ended first, or what came is no answer.
         """
         while self._reader.head is None:
-            data = await self._connection.read()
-            if not data:
+            data = await self._connection.take(bytes)
+            if data is None:
                 raise SourceLost("the camera closed the connection without an answer", SLOT_TAKEN)
             self._pieces = self._reader.feed(data)
             self._early = self._next_piece()
 
-    async def read(self, missing: int = 0) -> bytes | memoryview:
-        """The next piece of the body; nothing at its end.
+    async def images(self, framer: JpegFramer) -> list[bytes] | None:
+        """Feed the framer with what comes, up to where there are images or the end may be near.
 
-        Args:
-            missing: No use in waking up for fewer bytes than these, if they come.
+        Returns:
+            The images, which may be none yet; None at the end of the body.
 
         Raises:
             SourceError: The connection broke, or the body cannot be read.
         """
-        piece, self._early = self._early or self._next_piece(), b""
-        if piece:
+        if piece := self._early or self._next_piece():
+            self._early = b""
             await asyncio.sleep(0)  # a little gzip can become many pieces; others want a turn
-        while not piece and not self._reader.ended:
-            data = await self._connection.read(0 if self._reader.inflates else missing)
-            if not data:
-                break
-            self._pieces = self._reader.feed(data)
-            piece = self._next_piece()
+            return self._feed(framer, piece)
+        if self._reader.ended:
+            return None
+        return await self._connection.take(partial(self._use, framer))
+
+    def _use(self, framer: JpegFramer, data: memoryview) -> list[bytes] | None:
+        """Feed the framer. None: there is no need to wake up for that."""
+        self._pieces = self._reader.feed(data)
+        images = self._feed(framer, self._next_piece())
+        self._found = self._found or bool(images)
+        if self._reader.decodes or not self._found:
+            return images
+        self._connection.wait_for(framer.missing)
+        return images if images or self.complete else None
+
+    def _feed(self, framer: JpegFramer, piece: bytes | memoryview) -> list[bytes]:
         self._length += len(piece)
         if len(self._start) < _START:
             self._start += bytes(piece[:_START])
-        return piece
+        return framer.feed(piece)
 
     def _next_piece(self) -> bytes | memoryview:
         try:

@@ -7,7 +7,8 @@ import os
 import socket
 import ssl
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mjrelay.address import HttpAddress
 from mjrelay.errors import (
@@ -19,6 +20,8 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 
+T = TypeVar("T")
+
 # How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
 # seconds a shutdown may last.
 _CLOSE_TIMEOUT = 1.0
@@ -27,7 +30,7 @@ _INBOX_SIZE = 2**18
 
 
 class _Inbox(asyncio.BufferedProtocol):
-    """What the camera has sent and nobody has read yet, in one buffer for the connection's life.
+    """What the camera has sent and nobody has used yet, in one buffer for the connection's life.
 
     A full one holds the camera back. (asyncio's streams make a new buffer for every read, which
     costs more than the reading.)
@@ -39,26 +42,51 @@ class _Inbox(asyncio.BufferedProtocol):
         self._filled = 0
         self._ended = False
         self._error: Exception | None = None
-        self._news = asyncio.Event()
+        self._use: Callable[[memoryview], Any] | None = None
+        self._used: asyncio.Future[Any] = self.closed
 
-    async def read(self) -> memoryview:
-        """Everything there is, once there is something; nothing at the end.
+    async def take(self, use: Callable[[memoryview], T | None]) -> T | None:
+        """Let `use` have what has come, and what comes, until it makes something of it.
+
+        It is called at once when something comes, and its caller wakes up only for a result.
+
+        Args:
+            use: Given a view of the buffer, which it must use up before it returns.
 
         Returns:
-            A view of the buffer, to be used up before anything else is awaited.
+            What `use` returned; None when the connection has ended.
 
         Raises:
             OSError: The connection broke.
         """
-        while not (self._filled or self._ended):
-            self._news.clear()
-            await self._news.wait()
-        if self._error and not self._filled:
+        if self._filled and (result := self._offer(use)) is not None:
+            return result
+        if self._error:
             raise self._error
+        if self._ended:
+            return None
+        self._use, self._used = use, asyncio.get_running_loop().create_future()
+        try:
+            outcome: T | None = await self._used
+        finally:
+            self._use = None
+        return outcome
+
+    def _offer(self, use: Callable[[memoryview], T | None]) -> T | None:
         data = self._space[: self._filled]
+        if len(data) == _INBOX_SIZE:
+            self._transport.resume_reading()
         self._filled = 0
-        self._transport.resume_reading()
-        return data
+        return use(data)
+
+    def _settle(self, result: Any, error: Exception | None = None) -> None:
+        self._use = None
+        if self._used.done():
+            return
+        if error:
+            self._used.set_exception(error)
+        else:
+            self._used.set_result(result)
 
     # asyncio calls these
 
@@ -71,19 +99,26 @@ class _Inbox(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled == len(self._space):
+        if self._filled == _INBOX_SIZE:
             self._transport.pause_reading()
-        self._news.set()
+        if self._use:
+            try:
+                result = self._offer(self._use)
+            except Exception as error:  # noqa: BLE001 - who waits gets it
+                self._settle(None, error)
+            else:
+                if result is not None:
+                    self._settle(result)
 
     def eof_received(self) -> None:
         """Note that the camera has closed; our end closes by itself then."""
         self._ended = True
-        self._news.set()
+        self._settle(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._error = exc
-        self._news.set()
+        self._settle(None, exc)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -150,25 +185,33 @@ class Connection:
         """Send a request. If that fails, reading the answer tells why."""
         self._transport.write(data)
 
-    async def read(self, patience: int = 1) -> memoryview:
-        """The next bytes, or none when the camera closed the connection.
+    async def take(self, use: Callable[[memoryview], T | None]) -> T | None:
+        """Let `use` have what the camera has sent and sends, until it makes something of it.
 
         Args:
-            patience: Do not wake up for fewer bytes than this. Only a hint: fewer may come.
+            use: Called as soon as something has come, with a view that is valid only meanwhile.
 
         Returns:
-            A view, to be used up before anything else is awaited.
+            What `use` returned; None when the camera closed the connection.
 
         Raises:
             SourceLost: The connection broke.
         """
-        self._wait_for(patience)
         try:
-            return await self._inbox.read()
+            return await self._inbox.take(use)
         except ConnectionResetError as error:
             raise SourceLost("the camera reset the connection", GIVEN_AWAY) from error
         except OSError as error:
             raise SourceLost(f"the connection broke: {error.strerror or error}") from error
+
+    def wait_for(self, count: int) -> None:
+        """Be told of no fewer bytes than these, unless the connection ends. A hint only."""
+        count = min(max(count, 1), _INBOX_SIZE)
+        if count != self._patience and not self._transport.get_extra_info("ssl_object"):
+            self._patience = count
+            with contextlib.suppress(OSError):
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.
@@ -178,25 +221,14 @@ class Connection:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():
-                    self._wait_for(1)
+                    self.wait_for(1)
                     self._transport.write_eof()
-                    while await self._inbox.read():
-                        pass
+                    await self._inbox.take(lambda _: None)
         except (TimeoutError, OSError):
             pass  # dead or deaf: closing is all that is left
         finally:
             self._transport.close()
             await self._inbox.closed
-
-    def _wait_for(self, count: int) -> None:
-        """Let the kernel report no fewer bytes than these, unless the connection ends."""
-        count = min(max(count, 1), _INBOX_SIZE)
-        if count == self._patience or self._transport.get_extra_info("ssl_object"):
-            return
-        self._patience = count
-        with contextlib.suppress(OSError):
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 async def _connect(host: str, port: int, timeout: float) -> socket.socket:  # noqa: ASYNC109

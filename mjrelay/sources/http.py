@@ -229,8 +229,8 @@ class HttpSource(Source):
             tally=self.tally,
         )
         found = 0
-        while piece := await answer.read(framer.missing):
-            for image in framer.feed(piece):
+        while (images := await answer.images(framer)) is not None:
+            for image in images:
                 found += 1
                 yield image
             if not framer.between_images:
