@@ -195,7 +195,7 @@ async def test_a_reader_that_comes_between_frame_and_wake_up_costs_nobody_the_fr
 async def test_readers_outlive_other_limits() -> None:
     ring = FrameRing()
     [reader] = await readers(ring, 1)
-    ring.configure(seconds=1000, max_bytes=2 * (len(frame(1).part) + 500))
+    ring.configure(seconds=1000, max_bytes=2 * (len(frame(1).image) + 500))
     for seq in range(1, 10):
         ring.publish(frame(seq))
     assert kept(ring) == [8, 9]

@@ -76,6 +76,7 @@ class JpegFramer:
         self._keeps_promises = True
         self._gap = bytearray()
         self._gap_counted = False
+        self._usual_text = b""
         self._searched = 0  # the buffer holds no boundary before this
         # A camera that has shown one EOI always sends them: from then on an image without one is
         # truncated. One that never did leaves them out, and its images are mended.
@@ -149,15 +150,22 @@ class JpegFramer:
         gap = bytes(self._gap)
         self._gap.clear()
         self._promised = multipart.content_length(gap)
+        text = gap.translate(None, b"0123456789")
+        if text == self._usual_text and not self._gap_counted:
+            return  # as ever, but for the length and the time
+        self._usual_text = b""
         if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
             self._boundary = boundary
             self._searched = 0
         if not self._gap_counted:
-            if foreign := multipart.content_types(gap)[:-1]:
+            foreign, is_padded = multipart.content_types(gap)[:-1], gap.startswith(_PADDING)
+            if foreign:
                 self.tally.dropped["not_jpeg"] += len(foreign)
                 self._note_foreign(foreign)
-            if gap.startswith(_PADDING):
+            if is_padded:
                 self.tally.tolerated["padding after the image"] += 1
+            if not (foreign or is_padded):
+                self._usual_text = text
         self._gap_counted = False
 
     def _note_foreign(self, types: list[str]) -> None:
@@ -337,3 +345,31 @@ class JpegFramer:
             return index
         self._searched = max(self._searched, stop - len(self._boundary) + 1)
         return None
+
+
+def plain_image(data: bytes) -> bytes | None:
+    """The image at the beginning of some bytes, if nothing is wrong with it.
+
+    For bytes that were cut already, such as a USB camera's buffers: without a copy where nothing
+    follows the image.
+
+    Returns:
+        What JpegFramer would make of it; None where only JpegFramer can tell.
+    """
+    position, has_size, has_tables = len(SOI), False, False
+    if not data.startswith(_IMAGE_START):
+        return None
+    while position + 4 <= len(data) and data[position] == jpeg.FILL:
+        marker = data[position + 1]
+        stop = position + 2 + (data[position + 2] << 8 | data[position + 3])
+        if marker not in jpeg.WITH_SEGMENT or marker == jpeg.M_APP1 or stop > len(data):
+            return None
+        if marker == jpeg.M_DHT:
+            has_tables = True
+        elif marker in jpeg.FRAME_HEADERS:
+            has_size = all(jpeg.size_at(data, position))
+        elif marker == jpeg.M_SOS:
+            end = _SCAN_END.search(data, stop) if has_size and has_tables else None
+            return data[: end.start() + 2] if end and end[0] == EOI else None
+        position = stop
+    return None

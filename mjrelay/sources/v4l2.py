@@ -29,7 +29,7 @@ from mjrelay.devices.resetting import reset_unless_held
 from mjrelay.devices.udev import Hotplug
 from mjrelay.devices.worker import Worker
 from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable
-from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.framer import JpegFramer, plain_image
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
@@ -223,6 +223,9 @@ class V4l2Source(Source):
 
     def _framed(self, data: bytes) -> list[bytes]:
         """The image in one buffer, checked and mended. Each buffer stands for itself."""
+        image = plain_image(data)
+        if image and len(image) <= self._max_frame:
+            return [image]
         dropped = self.tally.dropped
         already = dropped.total()
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mjrelay.formats import framer as framer_module
-from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.framer import JpegFramer, plain_image
 from mjrelay.formats.jpeg import STANDARD_TABLES, dimensions
 from tests.support import pictures
 from tests.support.pictures import (
@@ -570,3 +570,37 @@ def test_no_byte_is_looked_at_more_than_a_few_times(
     unit: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert work(unit, 65_536, monkeypatch) <= 8 * len(unit)
+
+
+# Bytes that were cut already
+
+
+@pytest.mark.parametrize("draw", UNTOUCHED)
+@pytest.mark.parametrize("behind", [b"", bytes(100), b"\xff\xd9", picture(2)])
+def test_a_plain_image_is_what_the_framer_makes_of_it(draw: pictures.Draw, behind: bytes) -> None:
+    data = draw(1) + behind
+    assert plain_image(data) in (None, *JpegFramer().feed(data)[:1])
+
+
+def test_a_usual_picture_is_plain_and_not_copied() -> None:
+    data = picture(1)
+    assert plain_image(data) is data
+    assert plain_image(data + bytes(1000)) == data
+
+
+@given(st.data())
+def test_a_broken_image_is_not_plain(data: st.DataObject) -> None:
+    image = bytearray(data.draw(st.sampled_from([picture(1), with_restarts(1)])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(image) - 1))
+        image[at] = data.draw(st.integers(0, 255))
+    del image[data.draw(st.integers(1, len(image))) :]
+    plain = plain_image(bytes(image))
+    assert plain in (None, *JpegFramer().feed(bytes(image))[:1])
+
+
+def test_what_needs_mending_is_not_plain() -> None:
+    for draw in (without_tables, without_eoi, with_thumbnail):
+        assert plain_image(draw(1)) is None
+    assert plain_image(b"") is None
+    assert plain_image(b"\xff\xd8\xff") is None
