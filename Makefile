@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:8080
+BENCH ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e test-vm soak lint format types dist deb setup clean
+.PHONY: help run test e2e test-vm soak bench lint format types dist deb setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +29,8 @@ run: $(READY)  ## serve a moving test card on 127.0.0.1:8080
 test: $(READY)  ## run the tests (3 minutes at most)
 	$(BIN)/python -m pytest -q
 
-e2e: $(READY)  ## run the tests with ffmpeg, curl and Chromium
-	$(BIN)/python -m pytest -q -m e2e tests/e2e
+e2e: $(READY)  ## run the tests with ffmpeg, curl, Chromium, strace and a C compiler
+	$(BIN)/python -m pytest -q -m e2e tests/e2e tests/bench
 
 test-vm: $(READY)  ## run the tests with real USB cameras, in a virtual machine
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/vm/build.sh
@@ -39,6 +40,9 @@ test-vm: $(READY)  ## run the tests with real USB cameras, in a virtual machine
 
 soak: $(READY)  ## five minutes with 50 clients and a camera that misbehaves
 	$(BIN)/python -m tests.soak --seconds 300 --clients 50
+
+bench: $(READY)  ## measure what it costs, for half an hour (BENCH="--only 100x100k")
+	$(BIN)/python -m tests.bench $(BENCH)
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -1,0 +1,102 @@
+"""A guard for the fan-out's costs that needs no quiet computer: it counts, and times nothing."""
+
+import contextlib
+import gc
+import math
+import socket
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from mjrelay.fanout import Fanout
+from mjrelay.frames import Frame
+from mjrelay.web.sinks import SocketSink
+from tests.bench.__main__ import Bench
+from tests.bench.programs import COMPILER
+from tests.bench.relays import ours
+from tests.bench.scenarios import STRACE, Round, Scenario, play_calls
+
+pytestmark = pytest.mark.e2e
+
+needs_programs = pytest.mark.skipif(
+    not (COMPILER and STRACE), reason="needs cc and strace: apt install gcc libc6-dev strace"
+)
+
+# One each; some more where the kernel does not take a whole frame at once.
+SENDS_PER_CLIENT_FRAME = 1.2
+# What comes in: a frame comes in pieces, more of them on a busy computer, and each wakes us up.
+OTHER_CALLS_PER_FRAME = 12.0
+# The fan-out copies its list of clients, a pointer each.
+BYTES_PER_CLIENT_FRAME = 16.0
+
+SECONDS = 8.0
+
+
+def calls(folder: Path, clients: int) -> Round:
+    scenario = Scenario("calls", play_calls, "100k", clients=clients, once=True)
+    ((came,),) = Bench(folder, rounds=1, seconds=SECONDS).play(scenario, [ours()]).values()
+    return came
+
+
+@needs_programs
+@pytest.mark.timeout(90)
+def test_one_send_for_each_client_and_frame(tmp_path: Path) -> None:
+    came = calls(tmp_path, clients=50)
+    assert came["delivered_percent"] > 90
+    assert came["sends"] <= SENDS_PER_CLIENT_FRAME
+    assert came["calls_per_image"] <= OTHER_CALLS_PER_FRAME
+
+
+@needs_programs
+@pytest.mark.timeout(90)
+def test_a_frame_that_nobody_watches_is_only_received(tmp_path: Path) -> None:
+    assert 0 < calls(tmp_path, clients=0)["calls_per_image"] <= OTHER_CALLS_PER_FRAME
+
+
+async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
+    clients, frames = 100, 50
+    image = b"\xff\xd8" + bytes(2000) + b"\xff\xd9"
+    frame = Frame.of(image, seq=1, captured_at=0.0, monotonic=0.0)
+    inbox = bytearray(2 * len(frame.part))
+    fanout = Fanout()
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for _ in range(clients):
+            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            ours.setblocking(False)
+            ends.append(theirs)
+            sink = SocketSink(ours, fanout)
+            stack.callback(sink.close)
+            stack.callback(fanout.leave, sink)
+            fanout.join(sink)
+
+        def show() -> None:
+            fanout.show(frame)
+
+        def read() -> None:
+            for end in ends:
+                assert end.recv_into(inbox) == len(frame.part)
+
+        for _ in range(300):  # until the counters are no small numbers any more
+            show()
+            read()
+        stack.callback(tracemalloc.stop)
+        tracemalloc.start()
+        for _ in range(frames):
+            show()
+            read()
+        gc.collect()
+        at_first, _ = tracemalloc.get_traced_memory()
+        peak = -math.inf
+        for _ in range(frames):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            show()
+            peak = max(peak, tracemalloc.get_traced_memory()[1] - before)
+            read()
+        gc.collect()
+        at_last, _ = tracemalloc.get_traced_memory()
+
+    assert peak / clients <= BYTES_PER_CLIENT_FRAME
+    assert (at_last - at_first) / (clients * frames) < 1
