@@ -89,7 +89,6 @@ class Answer:
         """Feed the framer. None: there is no need to wake up for that."""
         self._pieces = self._reader.feed(data)
         images = self._feed(framer, self._next_piece())
-        self._found = self._found or bool(images)
         if self._reader.decodes or not self._found:
             return images
         self._connection.wait_for(framer.missing)
@@ -99,7 +98,9 @@ class Answer:
         self._length += len(piece)
         if len(self._start) < _START:
             self._start += bytes(piece[:_START])
-        return framer.feed(piece)
+        images = framer.feed(piece)
+        self._found = self._found or bool(images)
+        return images
 
     def _next_piece(self) -> bytes | memoryview:
         try:

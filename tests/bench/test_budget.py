@@ -57,8 +57,8 @@ def test_a_frame_that_nobody_watches_is_only_received(tmp_path: Path) -> None:
 async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
     clients, frames = 100, 50
     image = b"\xff\xd8" + bytes(2000) + b"\xff\xd9"
-    frame = Frame.of(image, seq=1, captured_at=0.0, monotonic=0.0)
-    inbox = bytearray(2 * len(frame.part))
+    frame = Frame(1, 0.0, 0.0, image)
+    inbox = bytearray(2 * frame.part.size)
     fanout = Fanout()
     with contextlib.ExitStack() as stack:
         ends = []
@@ -76,7 +76,7 @@ async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
 
         def read() -> None:
             for end in ends:
-                assert end.recv_into(inbox) == len(frame.part)
+                assert end.recv_into(inbox) == frame.part.size
 
         for _ in range(300):  # until the counters are no small numbers any more
             show()

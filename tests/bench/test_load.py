@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mjrelay.formats.multipart import OPENING, part, part_head
+from mjrelay.formats.multipart import OPENING, part
 from tests.bench.programs import COMPILER, Programs, build, load
 from tests.support.camera import HttpHead, Pause, ScriptedCamera, Send, Silence
 from tests.support.pictures import COM, EOI, SOI, segment
@@ -24,7 +24,7 @@ def image(number: int) -> bytes:
 
 
 def sent(number: int) -> bytes:
-    return part(part_head(0.0, len(image(number))), image(number))
+    return b"".join(part(0.0, image(number)).pieces)
 
 
 @pytest.fixture(scope="module")

@@ -25,17 +25,20 @@ from mjrelay.errors import (
     SourceStalled,
     SourceUnreachable,
 )
+from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources.http import HttpSource
 from tests.support.camera import (
     AskAuth,
     Close,
     Frames,
     HttpHead,
+    Pause,
     Reset,
     Script,
     ScriptedCamera,
     Send,
     Silence,
+    Step,
 )
 from tests.support.pictures import picture, stamp
 from tests.support.quirks import MULTIPART, REFUSALS, REPLIES, Reply, answer, multipart
@@ -228,6 +231,46 @@ async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
     pieces = [Send(wire[at : at + 200_000]) for at in range(0, len(wire), 200_000)]
     async with ScriptedCamera([*pieces, Silence()]) as camera:
         assert await take(source_of(camera.url), 2) == [large, large]
+
+
+async def test_a_picture_that_says_how_long_it_is_wakes_us_up_when_it_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    woken = 0
+    feed = JpegFramer.feed
+
+    def counted(framer: JpegFramer, data: bytes | memoryview) -> list[bytes]:
+        nonlocal woken
+        woken += 1
+        return feed(framer, data)
+
+    monkeypatch.setattr(JpegFramer, "feed", counted)
+    crumbs = cut_up(multipart([picture(2)]), 40)
+    first = [Send(HttpHead), Send(multipart([picture(1)]))]
+    async with (
+        ScriptedCamera([*first, *crumbs, Silence()]) as camera,
+        source_of(camera.url).open() as images,
+    ):
+        assert await anext(images) == picture(1)
+        before = woken
+        assert await anext(images) == picture(2)
+        assert woken - before <= 5  # its head, the rest of it, and what a busy computer adds
+
+
+@pytest.mark.parametrize("length", [1, 10**6, 10**12])
+async def test_a_picture_comes_at_once_though_its_length_is_a_lie(length: int) -> None:
+    lie = multipart([picture(2)], length=lambda _: length)
+    steps: list[Step] = [Send(HttpHead), Send(lie), Pause(0.1), Send(lie), Silence()]
+    async with ScriptedCamera(steps) as camera, source_of(camera.url).open() as images:
+        assert await anext(images) == picture(2)
+        assert await anext(images) == picture(2)
+
+
+def cut_up(data: bytes, count: int) -> list[Step]:
+    """Send some bytes in pieces, with time between them."""
+    size = -(-len(data) // count)
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    return [step for piece in pieces for step in (Send(piece), Pause(0.005))]
 
 
 async def test_a_gzip_bomb_is_neither_kept_nor_held_against_others() -> None:
