@@ -180,7 +180,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     config = read()
     from mjrelay.relay import Orders, relay  # noqa: PLC0415 - aiohttp: 0.3 s to load
     from mjrelay.service.systemd import Inheritance, take_variables  # noqa: PLC0415
-    from mjrelay.web.server import listening  # noqa: PLC0415
+    from mjrelay.web.listening import listening  # noqa: PLC0415
 
     async def serve() -> None:
         orders = Orders()

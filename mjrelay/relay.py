@@ -17,7 +17,8 @@ from mjrelay.devices.worker import Worker
 from mjrelay.errors import ConfigError
 from mjrelay.fleet import Fleet
 from mjrelay.service import systemd
-from mjrelay.web.server import Listener, web_server
+from mjrelay.web.listening import Listener
+from mjrelay.web.server import web_server
 from mjrelay.web.streams import Clients
 
 # systemd's status line is refreshed so often, and the watchdog fed at least so.

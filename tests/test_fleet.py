@@ -16,7 +16,8 @@ from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig
 from mjrelay.fleet import Changes, Fleet
 from mjrelay.service.systemd import Kept
-from mjrelay.web.server import listening, web_server
+from mjrelay.web.listening import listening
+from mjrelay.web.server import web_server
 from mjrelay.web.sinks import SocketSink
 from mjrelay.web.streams import Client, Clients
 from tests.support.pictures import stamped

@@ -12,7 +12,7 @@ from mjrelay import fleet, relay
 from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig, Config, ServerConfig
 from mjrelay.relay import Orders
-from mjrelay.web.server import listening
+from mjrelay.web.listening import listening
 from tests.support.serving import LOOPBACK, config_for, until
 from tests.support.source import ScriptedSource, steps
 

@@ -11,7 +11,8 @@ from mjrelay.address import ListenAddress, parse_address
 from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig, ServerConfig
 from mjrelay.sources import Source, make_source
-from mjrelay.web.server import listening, web_server
+from mjrelay.web.listening import listening
+from mjrelay.web.server import web_server
 
 LOOPBACK = ServerConfig(listen=(ListenAddress("127.0.0.1", 0),))
 

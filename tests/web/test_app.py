@@ -14,7 +14,8 @@ from mjrelay.address import ListenAddress
 from mjrelay.camera import Camera
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError, SourceUnreachable
-from mjrelay.web.server import listening, web_server
+from mjrelay.web.listening import listening
+from mjrelay.web.server import web_server
 from tests.support.pictures import stamped
 from tests.support.serving import (
     LOOPBACK,

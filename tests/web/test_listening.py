@@ -14,8 +14,8 @@ from mjrelay.address import ListenAddress
 from mjrelay.config import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.service.systemd import Inheritance, Kept
-from mjrelay.web import server
-from mjrelay.web.server import listening
+from mjrelay.web import listening as sockets
+from mjrelay.web.listening import listening
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_kept_socket_is_not_in_the_way_of_what_the_configuration_says_now(
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A systemd, and a relay that does not wait long between its tries."""
-    monkeypatch.setattr(server, "_LISTEN_EVERY", 0.01)
+    monkeypatch.setattr(sockets, "_LISTEN_EVERY", 0.01)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
@@ -193,7 +193,7 @@ async def test_under_systemd_a_taken_port_is_waited_for(
 def test_under_systemd_a_taken_port_is_not_waited_for_for_ever(
     given: socket.socket, told: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_LISTEN_PATIENCE", 0.1)
+    monkeypatch.setattr(sockets, "_LISTEN_PATIENCE", 0.1)
     with (
         pytest.raises(ListenError, match="the port is taken"),
         listening(config_for(f"127.0.0.1:{port_of(given)}")),

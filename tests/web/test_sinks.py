@@ -9,7 +9,7 @@ import pytest
 
 from mjrelay.fanout import Fanout
 from mjrelay.frames import Frame
-from mjrelay.web.server import tune
+from mjrelay.web.listening import tune
 from mjrelay.web.sinks import SocketSink
 from tests.support.pictures import picture
 

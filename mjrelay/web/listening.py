@@ -1,0 +1,263 @@
+"""The sockets we listen on: systemd's, those kept for us, and our own."""
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mjrelay.address import ListenAddress
+from mjrelay.config import ServerConfig
+from mjrelay.errors import ListenError
+from mjrelay.service import systemd
+from mjrelay.service.systemd import Inheritance, Kept
+
+# Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
+# and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no cost).
+_NOTSENT_LOWAT = 16 * 2**10
+# A client whose kernel has not acknowledged or accepted a byte for so many seconds is gone. Longer
+# than any pause of a browser worth waiting for.
+DEAD_AFTER = 120.0
+# Half a wall of browsers may come back in the same second.
+BACKLOG = 1024
+# So long do we wait, under systemd, for addresses that are taken or not there yet: to be started
+# again and again would fill the journal. Shorter than systemd's own patience (TimeoutStartSec=).
+_LISTEN_PATIENCE = 30.0
+_LISTEN_EVERY = 0.5
+
+_EVERY_IPV4, _EVERY_IPV6 = "0.0.0.0", "::"  # noqa: S104
+
+_AN_IP = "write an IP address, such as 0.0.0.0"
+_WRITABLE = "choose a place this user may write (the service may write to /run/mjrelay only)"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens.
+
+    Attributes:
+        address: Where, with the port the kernel chose if it was asked to.
+        camera: The only camera shown there; empty for all.
+    """
+
+    address: ListenAddress
+    sock: socket.socket
+    camera: str = ""
+
+
+@contextlib.contextmanager
+def listening(
+    config: ServerConfig, inheritance: Inheritance | None = None
+) -> Iterator[list[Listener]]:
+    """Listen on every configured address while entered.
+
+    The sockets of a systemd socket unit come first; what they listen on is not listened on again.
+    Those we had systemd keep are taken up as they are, with the clients that wait there.
+
+    Raises:
+        ListenError: An address cannot be listened on.
+    """
+    inheritance = inheritance or Inheritance()
+    deadline = time.monotonic() + (_LISTEN_PATIENCE if systemd.is_there() else 0)
+    wanted = [("", address) for address in config.listen] + list(config.camera_listen.items())
+    with contextlib.ExitStack() as stack:
+        listeners = []
+        for sock in inheritance.sockets:
+            stack.enter_context(sock)
+            tune(sock)
+            listeners.append(Listener(_address_of(sock), sock, _owner(sock, wanted)))
+        missing = [
+            (camera, address, inheritance.listener(str(address)))
+            for camera, address in wanted
+            if not any(_covers(sock, address) for sock in inheritance.sockets)
+        ]
+        inheritance.drop_listeners()
+        for camera, address, kept in missing:
+            sock = _taken_up(kept, address) or _listen_patiently(address, deadline)
+            stack.enter_context(sock)
+            will_be_kept = kept.keep(sock.fileno())
+            if address.path:
+                if not will_be_kept:
+                    stack.callback(Path(address.path).unlink, missing_ok=True)
+                listeners.append(Listener(address, sock, camera))
+            else:
+                port = sock.getsockname()[1]
+                listeners.append(Listener(ListenAddress(address.host, port), sock, camera))
+        yield listeners
+
+
+def _address_of(sock: socket.socket) -> ListenAddress:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        # One that begins with a NUL is no file, and is written with an @ as systemd does.
+        return ListenAddress(path=os.fsdecode(name).replace("\0", "@"))
+    return ListenAddress(*name[:2])
+
+
+def _owner(sock: socket.socket, wanted: list[tuple[str, ListenAddress]]) -> str:
+    """The camera whose own address a socket has; empty where others are to be shown there too."""
+    owners = {camera for camera, address in wanted if _covers(sock, address)}
+    return owners.pop() if len(owners) == 1 else ""
+
+
+def _covers(sock: socket.socket, wanted: ListenAddress) -> bool:
+    """Whether a socket has an address, alone or among others: nobody else can listen there."""
+    given = _address_of(sock)
+    if given.port != wanted.port:
+        return False
+    if _is_at(sock, wanted):
+        return True
+    family, host = _numeric(wanted)
+    if given.host == _EVERY_IPV6:
+        only_ipv6 = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        return family == socket.AF_INET6 or (family == socket.AF_INET and not only_ipv6)
+    return given.host == _EVERY_IPV4 and (family == socket.AF_INET or host == _EVERY_IPV6)
+
+
+def _is_at(sock: socket.socket, wanted: ListenAddress) -> bool:
+    """Whether a socket listens on an address and on no other."""
+    given = _address_of(sock)
+    if given.path or wanted.path:
+        return given == wanted
+    return given.host == _numeric(wanted)[1] and wanted.port in (0, given.port)
+
+
+def _numeric(address: ListenAddress) -> tuple[int, str]:
+    """A host's family, and its name as numbers; of none that could be listened on."""
+    if not address.path:
+        with contextlib.suppress(OSError, UnicodeError):
+            family, resolved = _resolved(address)
+            return family, resolved[0]
+    return socket.AF_UNSPEC, ""
+
+
+def _taken_up(kept: Kept, wanted: ListenAddress) -> socket.socket | None:
+    """The socket that was kept for an address, if that is where it listens."""
+    if (fd := kept.take()) is None:
+        return None
+    sock = socket.socket(fileno=fd)
+    if _is_at(sock, wanted):
+        return sock
+    sock.close()
+    return None
+
+
+def _listen_patiently(address: ListenAddress, deadline: float) -> socket.socket:
+    """Listen; if that cannot be, try again until a time on the monotonic clock."""
+    tries = 0
+    while True:
+        try:
+            return _listen(address)
+        except ListenError as error:
+            if time.monotonic() >= deadline:
+                raise
+            tries += 1
+            if tries == 2:  # noqa: PLR2004 - systemd may take a moment to close what we dropped
+                log.warning("relay.waiting", reason=str(error))
+                systemd.notify(f"STATUS=waiting: {error}")
+        time.sleep(_LISTEN_EVERY)
+
+
+def _listen(address: ListenAddress) -> socket.socket:
+    try:
+        if address.path:
+            return _listen_unix(Path(address.path))
+        return _listen_tcp(address)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {_reason(address, error)}") from error
+    except UnicodeError as error:
+        raise ListenError(f"cannot listen on {address}: that is no host name; {_AN_IP}") from error
+
+
+def _listen_tcp(address: ListenAddress) -> socket.socket:
+    """Listen on a host; an empty one and [::] take both IPv4 and IPv6."""
+    family, resolved = _resolved(address)
+    sock = socket.create_server(
+        resolved, family=family, backlog=BACKLOG, dualstack_ipv6=resolved[0] == _EVERY_IPV6
+    )
+    tune(sock)
+    return sock
+
+
+def _resolved(address: ListenAddress) -> tuple[int, Any]:
+    """The family of an address, and what the kernel calls it."""
+    host = address.host or (_EVERY_IPV6 if socket.has_dualstack_ipv6() else _EVERY_IPV4)
+    family, _, _, _, resolved = socket.getaddrinfo(
+        host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, resolved
+
+
+def tune(sock: socket.socket, *, dead_after: float = DEAD_AFTER) -> None:
+    """Set what every connection accepted from a listening TCP socket inherits.
+
+    Args:
+        sock: The listening socket.
+        dead_after: Seconds without a sign of life from a client's kernel.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 1000))
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    """Listen on a unix socket that everyone on this machine may use, as a port on loopback."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket() and not _is_served(path):
+            path.unlink()  # left by a process that was killed
+        sock.bind(str(path))
+        path.chmod(0o666)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _reason(address: ListenAddress, error: OSError) -> str:
+    why = error.strerror or str(error)
+    if isinstance(error, socket.gaierror):
+        return f"{why}; {_AN_IP}"
+    if address.path:
+        return _unix_reason(Path(address.path), error, why)
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"the port is taken; find by whom with: sudo ss -ltnp 'sport = :{address.port}', "
+            "or choose another with `listen` in the configuration, or --listen"
+        )
+    if error.errno == errno.EACCES and 0 < address.port < 1024:  # noqa: PLR2004 - privileged
+        return (
+            "ports below 1024 need root; choose a higher one with `listen` in the configuration, "
+            "or --listen, or let systemd listen: mjrelay.socket"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this computer has no such address; 0.0.0.0 takes all it has"
+    return why
+
+
+def _unix_reason(path: Path, error: OSError, why: str) -> str:
+    remedies: dict[int | None, str] = {
+        errno.ENOENT: f"make its folder first: mkdir -p {path.parent}",
+        errno.EACCES: _WRITABLE,
+        errno.EROFS: _WRITABLE,
+        None: "choose a path of at most 107 characters",
+    }
+    if error.errno == errno.EADDRINUSE:
+        return "another process serves it"
+    return f"{why}; {remedies[error.errno]}" if error.errno in remedies else why
