@@ -47,7 +47,7 @@ class Camera:
         hint: What a person can do about it.
         holders: Which processes have the device, while that keeps us from it.
         since: Unix time of the latest change of state.
-        ring: The newest frames.
+        ring: The newest frame, and those of the last seconds.
         fanout: What viewers are shown.
         published: Frames published over the camera's life; so are the following counts.
         opens: How often the source was opened.
@@ -114,6 +114,7 @@ class Camera:
                     await self._wait()
                     await self._mend()
             finally:
+                self.ring.forget_past()
                 self._enter("stopped")
 
     def wake(self) -> None:

@@ -26,6 +26,7 @@ from mjrelay.errors import (
 from mjrelay.fanout import OFFLINE_AFTER
 from mjrelay.recovery import ladder
 from mjrelay.recovery.ladder import Remedy
+from tests.support.pasts import open_pasts
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
@@ -54,6 +55,32 @@ async def test_streaming_after_the_first_frame() -> None:
         assert camera.is_fresh
         seen.append(camera.state)
     assert [*seen, camera.state] == ["starting", "streaming", "stopped"]
+
+
+async def test_the_past_is_given_back_when_a_camera_ends_or_gets_another_configuration() -> None:
+    camera = scripted(ScriptedSource([*steps(1, 2), SILENCE]), stall_timeout=30)
+    async with running(camera):
+        await until(lambda: camera.published == 2)
+        assert len([*camera.ring.last()]) == 2
+        assert len(await asyncio.to_thread(open_pasts)) == 1
+    assert camera.ring.newest, "it may still be asked for"
+    assert not await asyncio.to_thread(open_pasts)
+    camera.configure(camera.config, ScriptedSource([*steps(3), SILENCE]))
+    async with running(camera):
+        await until(lambda: camera.published == 3)
+        assert [image for _, image in camera.ring.last()] == [stamped(3)]
+    assert not await asyncio.to_thread(open_pasts)
+
+
+async def test_an_idle_camera_has_no_past() -> None:
+    camera = scripted(ScriptedSource([*steps(1), SILENCE]), mode="demand", linger=0.0)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.published)
+            assert len(await asyncio.to_thread(open_pasts)) == 1
+        camera.restart()  # it is silent: else nothing would end it soon
+        await until(lambda: camera.state == "idle")
+        assert not await asyncio.to_thread(open_pasts)
 
 
 async def test_absent_while_unreachable_and_dialled_again() -> None:

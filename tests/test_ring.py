@@ -1,4 +1,4 @@
-"""FrameRing keeps the newest frames and wakes whoever waits for one."""
+"""FrameRing keeps the newest frame and those before it, and wakes whoever waits for one."""
 
 import asyncio
 
@@ -17,7 +17,8 @@ def frame(seq: int, at: float | None = None, size: int = 100) -> Frame:
 
 
 def kept(ring: FrameRing) -> list[int]:
-    return [frame.seq for frame in ring._frames]
+    """The frames kept, by the times they were made with."""
+    return [round(captured_at) for captured_at, _ in ring.last()]
 
 
 # What is kept
@@ -42,14 +43,14 @@ def test_frames_older_than_the_limit_are_forgotten() -> None:
 
 
 def test_frames_beyond_the_limit_of_bytes_are_forgotten() -> None:
-    ring = FrameRing(seconds=1000, max_bytes=2 * (len(frame(1).image) + 500))
+    ring = FrameRing(seconds=1000, max_bytes=2 * 1000)
     for seq in range(10):
-        ring.publish(frame(seq))
+        ring.publish(frame(seq, size=1000))
     assert kept(ring) == [8, 9]
 
 
 def test_the_newest_frame_is_kept_however_large() -> None:
-    ring = FrameRing(max_bytes=250)
+    ring = FrameRing(max_bytes=550)
     ring.publish(frame(1))
     ring.publish(frame(2, size=1000))
     assert kept(ring) == [2]
@@ -60,8 +61,9 @@ def test_the_newest_frame_is_kept_however_large() -> None:
 def test_the_newest_frame_is_kept_however_long_after_the_others() -> None:
     ring = FrameRing(seconds=0)
     ring.publish(frame(1, at=0))
-    ring.publish(frame(2, at=1000))
-    assert kept(ring) == [2]
+    ring.publish(last := frame(2, at=1000))
+    assert kept(ring) == [1000]
+    assert ring.newest is last
 
 
 def test_a_cleared_ring_has_nothing() -> None:
@@ -72,6 +74,24 @@ def test_a_cleared_ring_has_nothing() -> None:
     assert ring.fps(1) == 0
     ring.publish(frame(2))
     assert kept(ring) == [2]
+
+
+def test_the_last_seconds_end_with_the_newest_frame() -> None:
+    ring = FrameRing()
+    assert [*ring.last()] == []
+    for seq in range(10):
+        ring.publish(frame(seq))
+    assert [captured_at for captured_at, _ in ring.last(2)] == [7, 8, 9]
+    assert [captured_at for captured_at, _ in ring.last(0)] == [9]
+
+
+def test_a_forgotten_past_leaves_the_newest_frame() -> None:
+    ring = FrameRing()
+    ring.publish(frame(1))
+    ring.publish(last := frame(2))
+    ring.forget_past()
+    assert ring.newest is last
+    assert [*ring.last()] == [(2, last.image)]
 
 
 @given(
@@ -88,9 +108,11 @@ def test_a_ring_never_holds_more_than_its_limits_and_one_frame(
         ring.publish(frame(seq, now, size))
         assert ring.newest
         assert ring.newest.seq == seq
-        held = [*ring._frames]
-        assert len(held) == 1 or sum(len(f.image) for f in held) <= max_bytes
-        assert len(held) == 1 or now - held[0].monotonic <= seconds
+        held = [*ring.last()]
+        assert held[-1] == (now, ring.newest.image)
+        assert len(held) == 1 or sum(len(image) for _, image in held) <= max_bytes
+        assert len(held) == 1 or held[0][0] >= now - seconds
+    ring.clear()
 
 
 # The rate
@@ -195,9 +217,9 @@ async def test_a_reader_that_comes_between_frame_and_wake_up_costs_nobody_the_fr
 async def test_readers_outlive_other_limits() -> None:
     ring = FrameRing()
     [reader] = await readers(ring, 1)
-    ring.configure(seconds=1000, max_bytes=2 * (len(frame(1).image) + 500))
+    ring.configure(seconds=1000, max_bytes=2 * 1000)
     for seq in range(1, 10):
-        ring.publish(frame(seq))
+        ring.publish(frame(seq, size=1000))
     assert kept(ring) == [8, 9]
     assert (await reader).seq == 9
 

@@ -12,7 +12,7 @@ from mjrelay.camera import Camera
 from mjrelay.web import status
 from mjrelay.web.answers import as_json
 from mjrelay.web.control import change_controls, controls, reset, restart
-from mjrelay.web.streams import CLIENTS, Clients, snapshot, stream
+from mjrelay.web.streams import CLIENTS, Clients, clip, snapshot, stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
 _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
@@ -63,10 +63,12 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
         router.add_get(base + path, _of_default(stream))
     for path in _SNAPSHOT_ALIASES:
         router.add_get(base + path, _of_default(snapshot))
+    router.add_get(f"{base}/clip", _of_default(clip))
     router.add_get(f"{base}/api/stream.mjpeg", _of_query(stream))
     router.add_get(f"{base}/api/frame.jpeg", _of_query(snapshot))
     router.add_get(f"{base}/cameras/{{name}}/stream", _of_path(stream))
     router.add_get(f"{base}/cameras/{{name}}/snapshot", _of_path(snapshot))
+    router.add_get(f"{base}/cameras/{{name}}/clip", _of_path(clip))
     router.add_get(f"{base}/cameras/{{name}}/status", _of_path(_camera_status))
     router.add_get(f"{base}/cameras/{{name}}/health", _of_path(_camera_health))
     router.add_get(f"{base}/cameras/{{name}}/controls", _of_path(controls))

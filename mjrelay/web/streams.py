@@ -1,10 +1,11 @@
-"""Streams and snapshots: a camera's frames as HTTP answers."""
+"""Streams, snapshots and clips: a camera's frames as HTTP answers."""
 
 import asyncio
 import contextlib
 import errno
 import itertools
 import math
+import re
 import secrets
 import socket
 import time
@@ -199,17 +200,8 @@ async def _flushed(transport: asyncio.Transport) -> None:
 async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     """Answer with the newest frame, at once; wait only where there is none or when asked to."""
     max_age = _number(request, "max_age")
-    patience = camera.config.first_frame_timeout
-    # Longer than the camera's own patience: it knows why when that ends.
-    settling = camera.config.connect_timeout + patience + 1
     with camera.watched():
-        frame = camera.ring.newest
-        if _flag(request, "fresh"):
-            frame = await _newer(camera, frame, within=patience)
-        elif frame is None and await camera.settled(within=settling):
-            frame = camera.ring.newest
-    if frame is None:
-        raise _no_picture(camera, "has no picture yet")
+        frame = await (_newer(camera) if _flag(request, "fresh") else _newest(camera))
     age = time.monotonic() - frame.monotonic
     if max_age is not None and age > max_age:
         raise _no_picture(camera, f"has no picture newer than {age:.1f} s")
@@ -225,8 +217,49 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
     return web.Response(body=frame.image, content_type="image/jpeg", headers=headers)
 
 
-async def _newer(camera: Camera, frame: Frame | None, *, within: float) -> Frame:
+async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
+    """Answer with the pictures of the last seconds, one behind the other, as a file."""
+    seconds = _number(request, "seconds")
+    with camera.watched():
+        # No frame is held on to: a client may take for ever.
+        headers = _clip_headers(camera.name, (await _newest(camera)).captured_at)
+        images = camera.ring.last(math.inf if seconds is None else seconds)
+        response = web.StreamResponse(headers=headers)
+        with contextlib.suppress(ConnectionError):  # who leaves has seen enough
+            await response.prepare(request)
+            if request.method != "HEAD":
+                for _, image in images:
+                    await response.write(image)
+                    await asyncio.sleep(0)  # to a fast client, it is all written without a pause
+    return response
+
+
+def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
+    plain = re.sub("[^A-Za-z0-9_-]", "_", name)
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(captured_at))
+    return {
+        "Content-Type": "video/x-motion-jpeg",
+        "Content-Disposition": f'attachment; filename="{plain}-{moment}.mjpeg"',
+        **_NO_STORE,
+    }
+
+
+async def _newest(camera: Camera) -> Frame:
+    """The newest frame, however old; of a camera that is opening, the first one."""
+    # Longer than the camera's own patience: it knows why when that ends.
+    settling = camera.config.connect_timeout + camera.config.first_frame_timeout + 1
+    frame = camera.ring.newest
+    if frame is None and await camera.settled(within=settling):
+        frame = camera.ring.newest
+    if frame is None:
+        raise _no_picture(camera, "has no picture yet")
+    return frame
+
+
+async def _newer(camera: Camera) -> Frame:
     """The next frame, if one comes in time."""
+    frame = camera.ring.newest
+    within = camera.config.first_frame_timeout
     try:
         async with asyncio.timeout(within):
             return await camera.ring.newer_than(frame.seq if frame else 0)

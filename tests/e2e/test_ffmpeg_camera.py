@@ -25,6 +25,8 @@ pytestmark = [
 
 SIZE = (320, 240)
 FPS = 15
+# How ffmpeg tells what it saw: a line for each picture.
+CHECKSUMS = ("-fps_mode", "passthrough", "-f", "framemd5", "-")
 
 
 @pytest.fixture
@@ -54,6 +56,17 @@ def decodes(jpeg: bytes) -> None:
     with Image.open(io.BytesIO(jpeg)) as image:
         image.load()
         assert image.size == SIZE
+
+
+def checksums(told: str) -> list[str]:
+    """The pictures ffmpeg saw."""
+    return [line.split(",")[-1] for line in told.splitlines() if line[0] != "#"]
+
+
+def only_file(folder: Path) -> Path:
+    """The one file in a folder."""
+    [file] = folder.iterdir()
+    return file
 
 
 def shows_frames(viewer: Viewer, count: int) -> bool:
@@ -87,19 +100,43 @@ async def test_ffmpeg_and_curl_are_clients(port: int, tmp_path: Path) -> None:
         ffmpeg, curl = await asyncio.gather(
             run(
                 *("ffmpeg", "-v", "warning", "-f", "mpjpeg", "-i", stream),
-                *("-frames:v", "30", "-fps_mode", "passthrough", "-f", "framemd5", "-"),
+                *("-frames:v", "30", *CHECKSUMS),
             ),
             run("curl", "-sS", "--no-buffer", "--max-time", "3", "-o", str(saved), stream),
         )
     assert (ffmpeg.status, ffmpeg.err) == (0, "")
-    checksums = [line.split(",")[-1] for line in ffmpeg.out.splitlines() if line[0] != "#"]
+    seen = checksums(ffmpeg.out)
     # Not all differ: the first frame may come once more, if it waited for the second.
-    assert len(checksums) == 30
-    assert len(set(checksums)) >= 29
+    assert len(seen) == 30
+    assert len(set(seen)) >= 29
     assert curl.status == 28, curl.err  # its time was over, as it must be with a live stream
     received = list(PartReader(decodes).feed(saved.read_bytes()))
     assert len(received) >= FPS
     assert not any(frame.is_placeholder for frame in received)
+
+
+async def test_a_clip_is_a_video_of_the_last_seconds(port: int, tmp_path: Path) -> None:
+    async with ffmpeg_camera(port), RelayProcess(camera_url(port)) as relay:
+        await relay.camera_until(lambda camera: camera["frames"]["published"] > 3 * FPS, within=20)
+        clip = f"{relay.url}/clip?seconds=2"
+        options = ("-sS", "--fail", "--remote-name", "--remote-header-name")
+        curl = await run("curl", *options, clip, cwd=tmp_path)
+        assert (curl.status, curl.err) == (0, "")
+        read = await run("ffmpeg", "-v", "warning", "-f", "mjpeg", "-i", clip, *CHECKSUMS)
+    assert (read.status, read.err) == (0, "")
+    assert len(set(checksums(read.out))) == pytest.approx(2 * FPS, abs=FPS / 2)
+
+    saved = only_file(tmp_path)
+    assert saved.suffix == ".mjpeg"
+    pictures = saved.read_bytes().count(b"\xff\xd8\xff")
+    assert pictures == pytest.approx(2 * FPS, abs=FPS / 2)
+    # As docs/how-to/the-last-seconds.md has it.
+    video = tmp_path / "clip.mp4"
+    source = ("-f", "mjpeg", "-framerate", str(FPS), "-i", str(saved))
+    made = await run("ffmpeg", "-v", "error", *source, "-pix_fmt", "yuv420p", str(video))
+    assert (made.status, made.err) == (0, "")
+    seen = await run("ffmpeg", "-v", "error", "-i", str(video), *CHECKSUMS)
+    assert len(checksums(seen.out)) == pictures
 
 
 async def test_clients_stay_while_the_camera_is_restarted(port: int) -> None:

@@ -56,7 +56,8 @@ SNAPSHOTS = [
     "/api/frame.jpeg?src=front",
     "/snapshot?bypassCache=1790",
 ]
-OTHERS = ["/", "/status", "/state", "/healthz", "/readyz", "/cameras/front/health"]
+CLIPS = ["/clip", "/clip?seconds=5", "/cameras/front/clip", "/webcam/clip"]
+OTHERS = [*CLIPS, "/", "/status", "/state", "/healthz", "/readyz", "/cameras/front/health"]
 
 
 def named(name: str, source: ScriptedSource, **options: object) -> Camera:
