@@ -1,6 +1,6 @@
 """Fanout: what a camera's viewers are shown, now. The hot path of the whole program.
 
-Each frame is offered once to every sink, in the same turn of the event loop that received it: no
+Each frame is offered once to every sink, in the turn of the event loop in which it is published: no
 task wakes up, nothing is queued. A sink still busy with an earlier frame lets this one pass and
 asks for the newest when it is free. docs/explanation/fan-out.md tells why.
 """

@@ -11,7 +11,7 @@ from mjrelay.ring import FrameRing, NoMoreFrames
 
 
 def frame(seq: int, at: float | None = None, size: int = 100) -> Frame:
-    """Make a frame whose part has that size."""
+    """Make a frame whose image has that size."""
     moment = float(seq if at is None else at)
     return Frame(seq, moment, moment, bytes(size))
 

@@ -92,7 +92,7 @@ class JpegFramer:
         """Bytes the present image lacks by its part's promise; 0 where that is not known."""
         if self._walk is None or self._promised is None or not self._keeps_promises:
             return 0
-        return self._promised - self._walk.cut_off - len(self._buffer)
+        return max(0, self._promised - self._walk.cut_off - len(self._buffer))
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; return the images they complete, oldest first."""
@@ -151,7 +151,7 @@ class JpegFramer:
         self._gap.clear()
         self._promised = multipart.content_length(gap)
         text = gap.translate(None, b"0123456789")
-        if text == self._usual_text and not self._gap_counted:
+        if text == self._usual_text and not self._gap_counted and self._boundary in gap:
             return  # as ever, but for the length and the time
         self._usual_text = b""
         if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
@@ -316,6 +316,7 @@ class JpegFramer:
         if walk.cut_off + walk.position > self._max_size:
             reason = "oversized"
         self.tally.dropped[reason] += 1
+        self._keeps_promises = False
         self._gap_counted = True  # what remains of the image is no part of its own
         self._leave(walk.resume)
         return b""

@@ -91,7 +91,7 @@ class Answer:
         images = self._feed(framer, self._next_piece())
         if self._reader.decodes or not self._found:
             return images
-        self._connection.wait_for(framer.missing)
+        self._connection.expect(framer.missing)
         return images if images or self.complete else None
 
     def _feed(self, framer: JpegFramer, piece: bytes | memoryview) -> list[bytes]:

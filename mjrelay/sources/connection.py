@@ -27,6 +27,8 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT = 1.0
 # A picture of most cameras.
 _INBOX_SIZE = 2**18
+# What was expected and has not come after this time may never come: cameras promise too much.
+_LATE = 0.1
 
 
 class _Inbox(asyncio.BufferedProtocol):
@@ -43,7 +45,7 @@ class _Inbox(asyncio.BufferedProtocol):
         self._ended = False
         self._error: Exception | None = None
         self._use: Callable[[memoryview], Any] | None = None
-        self._used: asyncio.Future[Any] = self.closed
+        self._used: asyncio.Future[Any] | None = None
 
     async def take(self, use: Callable[[memoryview], T | None]) -> T | None:
         """Let `use` have what has come, and what comes, until it makes something of it.
@@ -74,14 +76,16 @@ class _Inbox(asyncio.BufferedProtocol):
 
     def _offer(self, use: Callable[[memoryview], T | None]) -> T | None:
         data = self._space[: self._filled]
-        if len(data) == _INBOX_SIZE:
-            self._transport.resume_reading()
         self._filled = 0
-        return use(data)
+        try:
+            return use(data)
+        finally:
+            if len(data) == _INBOX_SIZE:
+                self._transport.resume_reading()
 
     def _settle(self, result: Any, error: Exception | None = None) -> None:
         self._use = None
-        if self._used.done():
+        if self._used is None or self._used.done():
             return
         if error:
             self._used.set_exception(error)
@@ -128,7 +132,8 @@ class Connection:
     def __init__(self, transport: asyncio.Transport, inbox: _Inbox) -> None:
         self._transport = transport
         self._inbox = inbox
-        self._patience = 1
+        self._expected = 1
+        self._overdue: asyncio.TimerHandle | None = None
 
     @classmethod
     async def dial(
@@ -203,24 +208,34 @@ class Connection:
         except OSError as error:
             raise SourceLost(f"the connection broke: {error.strerror or error}") from error
 
-    def wait_for(self, count: int) -> None:
-        """Be told of no fewer bytes than these, unless the connection ends. A hint only."""
+    def expect(self, count: int) -> None:
+        """Let the kernel be silent until so many bytes are there, the end is, or a moment is over.
+
+        Each piece of a picture would be a wake-up. With TLS nobody knows how many bytes come.
+        """
         count = min(max(count, 1), _INBOX_SIZE)
-        if count != self._patience and not self._transport.get_extra_info("ssl_object"):
-            self._patience = count
-            with contextlib.suppress(OSError):
-                sock = self._transport.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        if count == self._expected or self._transport.get_extra_info("ssl_object"):
+            return
+        self._expected = count
+        if self._overdue:
+            self._overdue.cancel()
+            self._overdue = None
+        if count > 1:
+            self._overdue = asyncio.get_running_loop().call_later(_LATE, self.expect, 1)
+        with contextlib.suppress(OSError):
+            sock = self._transport.get_extra_info("socket")
+            # Lowering it makes the kernel look again (Linux 4.18 and later).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.
 
         A camera that ignores the FIN is given up after a second; then the kernel resets it.
         """
+        self.expect(1)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():
-                    self.wait_for(1)
                     self._transport.write_eof()
                     await self._inbox.take(lambda _: None)
         except (TimeoutError, OSError):

@@ -233,12 +233,11 @@ class HttpSource(Source):
             for image in images:
                 found += 1
                 yield image
-            if not framer.between_images:
-                continue
-            if not found and (error := answer.diagnose(framer.foreign_type)):
-                raise error
             if answer.complete:
                 break
+            is_early = framer.between_images and not found
+            if is_early and (error := answer.diagnose(framer.foreign_type)):
+                raise error
         for image in framer.finish(complete=answer.complete):
             found += 1
             yield image

@@ -572,6 +572,23 @@ def test_no_byte_is_looked_at_more_than_a_few_times(
     assert work(unit, 65_536, monkeypatch) <= 8 * len(unit)
 
 
+def test_what_is_counted_once_is_counted_each_time() -> None:
+    part = b"--b\r\nContent-Type: %s\r\n\r\n"
+    for gap, tally in ((part % b"text/plain" + b"hello\r\n", "dropped"), (bytes(8), "tolerated")):
+        framer = JpegFramer()
+        for number in range(4):
+            framer.feed(gap + part % b"image/jpeg" + picture(number))
+        assert getattr(framer.tally, tally).total() == 4
+
+
+def test_a_boundary_that_changes_in_a_digit_is_learnt() -> None:
+    framer = JpegFramer()
+    framer.feed(b"--b1\r\n\r\n" + picture(1))
+    assert framer.feed(b"\r\n--b2\r\n\r\n" + picture(2)) == [picture(2)]
+    assert framer.feed(b"\r\n--b2\r\n\r\n" + picture(3)[:400] + b"\r\n--b2\r\n\r\n") == []
+    assert framer.feed(picture(4)) == [picture(4)]
+
+
 # Bytes that were cut already
 
 

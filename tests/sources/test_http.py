@@ -40,7 +40,7 @@ from tests.support.camera import (
     Silence,
     Step,
 )
-from tests.support.pictures import picture, stamp
+from tests.support.pictures import picture, stamp, without_eoi
 from tests.support.quirks import MULTIPART, REFUSALS, REPLIES, Reply, answer, multipart
 from tests.support.serving import config_for
 
@@ -257,13 +257,36 @@ async def test_a_picture_that_says_how_long_it_is_wakes_us_up_when_it_is_whole(
         assert woken - before <= 5  # its head, the rest of it, and what a busy computer adds
 
 
-@pytest.mark.parametrize("length", [1, 10**6, 10**12])
-async def test_a_picture_comes_at_once_though_its_length_is_a_lie(length: int) -> None:
+@pytest.mark.parametrize("honest", [0, 1, 2])
+@pytest.mark.parametrize("length", [1, 10**5, 10**6, 10**12])
+async def test_a_picture_comes_soon_though_its_length_is_a_lie(honest: int, length: int) -> None:
     lie = multipart([picture(2)], length=lambda _: length)
-    steps: list[Step] = [Send(HttpHead), Send(lie), Pause(0.1), Send(lie), Silence()]
+    truth: list[Step] = [Send(multipart([picture(1)])), Pause(0.02)]
+    steps = [Send(HttpHead), *truth * honest, *cut_up(lie, 2), Silence()]
     async with ScriptedCamera(steps) as camera, source_of(camera.url).open() as images:
-        assert await anext(images) == picture(2)
-        assert await anext(images) == picture(2)
+        async with asyncio.timeout(2):
+            for _ in range(honest):
+                assert await anext(images) == picture(1)
+            assert await anext(images) == picture(2)
+
+
+async def test_what_was_cut_short_holds_nothing_back() -> None:
+    cut = multipart([picture(2)])[:700]
+    good = multipart([picture(1)])
+    begin: list[Step] = [Send(HttpHead), Send(good), Pause(0.02)]
+    async with (
+        ScriptedCamera([*begin, Send(cut), Pause(0.02), Send(good), Silence()]) as camera,
+        source_of(camera.url).open() as images,
+    ):
+        async with asyncio.timeout(2):
+            assert [await anext(images) for _ in range(2)] == [picture(1)] * 2
+
+
+async def test_a_single_picture_without_its_end_is_taken_though_the_connection_stays() -> None:
+    image = without_eoi(1)
+    head = answer(b"", "image/jpeg", f"Content-Length: {len(image)}")
+    async with ScriptedCamera([Send(head + image), Silence()]) as camera:
+        assert await take(source_of(camera.url), 1) == [picture(1)]
 
 
 def cut_up(data: bytes, count: int) -> list[Step]:

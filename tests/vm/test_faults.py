@@ -229,8 +229,8 @@ def test_a_failing_camera_is_reset_as_often_as_allowed_and_does_not_disturb_anot
 
             gap = max(viewer.largest_gap(since, fps) for viewer in viewers)
             recorder.note("another camera failing: largest gap between frames", gap)
-            # 0.13 s were measured in emulation, on a computer with nothing else to do, and 0.31 s on
-            # one with much else. What holds the relay up, as a reset does, takes seconds.
+            # 0.13 s were measured in emulation, on a computer with nothing else to do, and 0.31 s
+            # on one with much else. What holds the relay up, as a reset does, takes seconds.
             assert gap < 3 / fps * SLACK
             assert relay.camera("front")["failures"] == failures
             failing.behave("ok")  # or the kernel would keep the relay from ending
