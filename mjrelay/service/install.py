@@ -89,10 +89,10 @@ def _package() -> Path:
     return Path(mjrelay.__file__).parent
 
 
-_FOR_ALL = "`sudo pipx install --global mjrelay`"
+_FOR_ALL = "`sudo pipx install --global .`"
 _ELSEWHERE = (
-    f"install mjrelay for all users, with {_FOR_ALL} or `sudo UV_TOOL_DIR=/opt/uv "
-    "UV_TOOL_BIN_DIR=/usr/local/bin uv tool install --python /usr/bin/python3 mjrelay`, "
+    f"install mjrelay for all users: in its folder, {_FOR_ALL} or `sudo UV_TOOL_DIR=/opt/uv "
+    "UV_TOOL_BIN_DIR=/usr/local/bin uv tool install --python /usr/bin/python3 .`, "
     "and then run: sudo /usr/local/bin/mjrelay install-service"
 )
 

@@ -210,7 +210,7 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as error:
         text = (error.text or error.reason).strip()
         if text == _NO_ROUTE:
-            text = f"there is nothing at {request.path}; / shows the addresses there are"
+            text = f"there is nothing at {request.path}; / shows the cameras and their addresses"
         if isinstance(error, web.HTTPMethodNotAllowed):
             methods = " or ".join(sorted(error.allowed_methods - {hdrs.METH_HEAD}))
             text = f"{request.method} is not possible at {request.path}; use {methods}"

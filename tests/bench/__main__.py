@@ -100,10 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run as the command line says."""
     names = " ".join(scenario.name for scenario in SCENARIOS)
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, epilog=f"NAMEs: {names}"
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog=f"NAMEs: {names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of each, the median counts")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long a window is")
     parser.add_argument("--only", metavar="NAME", nargs="+", default=["*"], help="or a pattern: 1*")
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="another mjrelay's checkout")

@@ -117,7 +117,7 @@ async def test_errors_are_json_for_those_who_ask(served: Served) -> None:
     answer, body = await served.get("/nowhere", headers={"Accept": "application/json"})
     assert answer.status == 404
     assert json.loads(body) == {
-        "error": "there is nothing at /nowhere; / shows the addresses there are"
+        "error": "there is nothing at /nowhere; / shows the cameras and their addresses"
     }
 
 
