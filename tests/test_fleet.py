@@ -126,31 +126,29 @@ async def test_who_comes_while_its_camera_goes_is_ended_too() -> None:
         assert not clients.of(camera)
 
 
-@pytest.mark.usefixtures("_scripted")
-async def test_who_waits_for_a_fresh_picture_gets_that_of_the_changed_camera() -> None:
+async def fresh_after_a_reload(cameras: dict[str, CameraConfig]) -> tuple[int, bytes]:
+    """What is answered to who waits for a fresh picture while these become the cameras."""
     async with serving() as served:
         await served.fit({"front": ONE_PICTURE})
         await served.streams("front")
         asked = asyncio.create_task(served.get("/cameras/front/snapshot?fresh=1"))
         await until(lambda: served.fleet.cameras["front"]._viewers)
-        await served.fit({"front": OTHER})
+        await served.fit(cameras)
         status, body, _ = await asyncio.wait_for(asked, 5)
-        assert (status, body) == (200, stamped(2))
+        return status, body
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_who_waits_for_a_fresh_picture_gets_that_of_the_changed_camera() -> None:
+    assert await fresh_after_a_reload({"front": OTHER}) == (200, stamped(2))
 
 
 @pytest.mark.usefixtures("_scripted")
 async def test_who_waits_for_a_fresh_picture_of_a_camera_that_goes_is_told_at_once() -> None:
-    async with serving() as served:
-        await served.fit({"front": ONE_PICTURE})
-        await served.streams("front")
-        asked = asyncio.create_task(served.get("/cameras/front/snapshot?fresh=1"))
-        await until(lambda: served.fleet.cameras["front"]._viewers)
-        await served.fit({})
-        status, body, _ = await asyncio.wait_for(asked, 5)
-        assert (status, body) == (
-            404,
-            b"camera front is gone: the configuration no longer has it\n",
-        )
+    assert await fresh_after_a_reload({}) == (
+        404,
+        b"camera front is gone: the configuration no longer has it\n",
+    )
 
 
 @pytest.mark.usefixtures("_scripted")

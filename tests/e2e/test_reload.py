@@ -3,7 +3,8 @@
 import contextlib
 import os
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,15 +49,21 @@ async def reloaded(relay: RelayProcess, event: str = "relay.reloaded") -> None:
     await relay.until(lambda: len(relay.events(event)) > before)
 
 
+@asynccontextmanager
+async def watched(file: ConfigFile) -> AsyncIterator[tuple[RelayProcess, Viewer, Viewer]]:
+    """The relay, and a viewer of each of its two cameras who has seen frames."""
+    async with (
+        RelayProcess("--config", str(file.path)) as relay,
+        Viewer(relay.url, "/cameras/front/stream") as front,
+        Viewer(relay.url, "/cameras/back/stream") as back,
+    ):
+        await back.until(lambda: len(back.frames) > 5)
+        yield relay, front, back
+
+
 async def test_only_what_has_changed_notices(file: ConfigFile) -> None:
     file.says(FRONT + BACK)
-    async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(RelayProcess("--config", str(file.path)))
-        front, back = [
-            await stack.enter_async_context(Viewer(relay.url, f"/cameras/{name}/stream"))
-            for name in ("front", "back")
-        ]
-        await back.until(lambda: len(back.frames) > 5)
+    async with watched(file) as (relay, front, back):
         small = back.frames[-1].size
         file.says(DOOR + FRONT + BACK_LARGER)
         await reloaded(relay)
@@ -77,13 +84,7 @@ async def test_only_what_has_changed_notices(file: ConfigFile) -> None:
 
 async def test_viewers_of_a_camera_that_is_gone_are_ended_cleanly(file: ConfigFile) -> None:
     file.says(FRONT + BACK)
-    async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(RelayProcess("--config", str(file.path)))
-        front, back = [
-            await stack.enter_async_context(Viewer(relay.url, f"/cameras/{name}/stream"))
-            for name in ("front", "back")
-        ]
-        await back.until(lambda: len(back.frames) > 5)
+    async with watched(file) as (relay, front, back):
         file.says(FRONT)
         await reloaded(relay)
         await front.until(lambda: back.end is not None)

@@ -8,7 +8,7 @@ import pytest
 from tests.vm.support.camera import EmulatedCamera
 from tests.vm.support.machine import draw_pictures, must
 from tests.vm.support.recorder import Recorder
-from tests.vm.support.relay import install
+from tests.vm.support.relay import RelayService, install
 
 _OUT = Path("/out")
 _RECORDER = pytest.StashKey[Recorder]()
@@ -64,3 +64,11 @@ def camera(pictures: Path) -> Iterator[EmulatedCamera]:
     """A camera, plugged in."""
     with EmulatedCamera(pictures) as plugged_in:
         yield plugged_in
+
+
+@pytest.fixture
+def relay(camera: EmulatedCamera) -> Iterator[RelayService]:
+    """The service, streaming from that camera."""
+    with RelayService({"front": {"source": camera.usb}}) as service:
+        service.until_state("streaming")
+        yield service

@@ -3,7 +3,6 @@
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(200)]
 
 _UDEV = ("systemd-udevd.service", "systemd-udevd-kernel.socket", "systemd-udevd-control.socket")
 _YEAR = 365 * 86_400.0
-
-
-@pytest.fixture
-def relay(camera: EmulatedCamera) -> Iterator[RelayService]:
-    with RelayService({"front": {"source": camera.usb}}) as service:
-        service.until_state("streaming")
-        yield service
 
 
 def still_streams(relay: RelayService) -> bool:

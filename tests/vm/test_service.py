@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,6 @@ from .support.viewer import all_fresh
 FPS = 15
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def relay(camera: EmulatedCamera) -> Iterator[RelayService]:
-    with RelayService({"front": {"source": camera.usb}}) as service:
-        service.until_state("streaming")
-        yield service
 
 
 def shown(name: str) -> str:
