@@ -21,11 +21,15 @@ _PADDING = (b"\0", b"\xff", b"\xd9")
 # What stands between two images is a part's head of some 100 bytes; more is not a head.
 _MAX_GAP = 4096
 
+# Enough for a picture of most cameras; it grows for those of others.
+_ROOM = 2**18
+
 
 class _Walk:
-    """How far the walk through the image at the start of the buffer has come.
+    """How far the walk through an image has come, as places in the buffer.
 
     Attributes:
+        start: Where the image begins; before what is kept of it, once it is too large.
         position: Where to go on: at a marker, or inside a scan.
         resume: Where the next image may begin should this one break off. All bytes before it were
             seen to belong to this image, so none is walked twice.
@@ -34,17 +38,23 @@ class _Walk:
         has_tables: There were Huffman tables.
         sequential: It is one of those that the standard tables decode.
         edits: Repairs as (start, stop, replacement), in order.
-        cut_off: Bytes already thrown away from the start of an oversized image.
     """
 
-    def __init__(self) -> None:
-        self.position = self.resume = len(SOI)
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.position = self.resume = start + len(SOI)
         self.in_scan = self.seen_scan = False
         self.has_size = False
         self.has_tables = False
         self.sequential = False
         self.edits: list[tuple[int, int, bytes]] = []
-        self.cut_off = 0
+
+    def shift(self, count: int) -> None:
+        """Follow the bytes of the buffer, which have moved."""
+        self.start -= count
+        self.position -= count
+        self.resume -= count
+        self.edits = [(start - count, stop - count, new) for start, stop, new in self.edits]
 
 
 class JpegFramer:
@@ -70,7 +80,10 @@ class JpegFramer:
         """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
         self._max_size = max_size
         self._boundary = boundary
-        self._buffer = bytearray()
+        # What is kept lies from `_begin` to `_end`. The buffer stays: one that came and went with
+        # each image would be new memory each time.
+        self._buffer = bytearray(_ROOM)
+        self._begin = self._end = 0
         self._walk: _Walk | None = None
         self._promised: int | None = None
         self._keeps_promises = True
@@ -92,19 +105,12 @@ class JpegFramer:
         """Bytes the present image lacks by its part's promise; 0 where that is not known."""
         if self._walk is None or self._promised is None or not self._keeps_promises:
             return 0
-        return max(0, self._promised - self._walk.cut_off - len(self._buffer))
+        return max(0, self._promised - (self._end - self._walk.start))
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; return the images they complete, oldest first."""
-        self._buffer += data
-        images: list[bytes] = []
-        while self._walk is not None or self._find_start():
-            image = self._go_on()
-            if image is None:
-                break
-            if image:
-                images.append(image)
-        return images
+        self._append(data)
+        return self._cut()
 
     def finish(self, *, complete: bool = False) -> list[bytes]:
         """Take the end of the stream; return the image it completes, if any.
@@ -116,30 +122,63 @@ class JpegFramer:
         images: list[bytes] = []
         while self._walk is not None:
             images += filter(None, (self._take_unfinished(self._walk, complete=complete),))
-            images += self.feed(b"")  # what waited behind a segment that was cut short
-        types = multipart.content_types(bytes(self._gap + self._buffer))
+            images += self._cut()  # what waited behind a segment that was cut short
+        types = multipart.content_types(bytes(self._gap + self._buffer[self._begin : self._end]))
         self._note_foreign([kind for kind in types if not kind.startswith("image/")])
+        return images
+
+    def _append(self, data: bytes | memoryview) -> None:
+        end = self._end + len(data)
+        if end > len(self._buffer):
+            self._make_room(len(data))
+            end = self._end + len(data)
+        with memoryview(self._buffer) as view:  # else the data would be copied twice
+            view[self._end : end] = data
+        self._end = end
+
+    def _make_room(self, count: int) -> None:
+        """Move what is kept to the front; if that is not enough, into a larger buffer."""
+        moved, size = self._begin, self._end - self._begin
+        buffer = self._buffer
+        if size + count > len(buffer):
+            self._buffer = bytearray(2 * (size + count))
+        self._buffer[:size] = buffer[self._begin : self._end]
+        self._begin, self._end = 0, size
+        self._searched -= moved
+        if self._walk is not None:
+            self._walk.shift(moved)
+
+    def _cut(self) -> list[bytes]:
+        """Cut out the images that are whole."""
+        images: list[bytes] = []
+        while self._walk is not None or self._find_start():
+            image = self._go_on()
+            if image is None:
+                break
+            if image:
+                images.append(image)
         return images
 
     # Between images
 
     def _find_start(self) -> bool:
         """Skip to the next image. False: none has begun yet."""
-        start = self._buffer.find(_IMAGE_START)
+        start = self._buffer.find(_IMAGE_START, self._begin, self._end)
         if start < 0:
-            # The last two bytes may be the beginning of a beginning.
-            self._skip(max(0, len(self._buffer) - len(_IMAGE_START) + 1))
+            if self._end - self._begin > _MAX_GAP:
+                # The last two bytes may be the beginning of a beginning.
+                self._skip_to(self._end - len(_IMAGE_START) + 1)
             return False
-        self._skip(start)
+        self._skip_to(start)
         self._read_gap()
-        self._walk = _Walk()
+        self._walk = _Walk(start)
         return True
 
-    def _skip(self, count: int) -> None:
+    def _skip_to(self, place: int) -> None:
         """Move bytes that belong to no image into the gap."""
-        room = _MAX_GAP - len(self._gap)
-        self._gap += self._buffer[: min(count, room)]
-        self._forget(count)
+        count, room = place - self._begin, _MAX_GAP - len(self._gap)
+        self._gap += self._buffer[self._begin : self._begin + min(count, room)]
+        self._begin = place
         if count > room and not self._gap_counted:
             self._gap_counted = True
             self.tally.dropped["not_jpeg"] += 1
@@ -151,7 +190,7 @@ class JpegFramer:
         self._gap.clear()
         self._promised = multipart.content_length(gap)
         text = gap.translate(None, b"0123456789")
-        if text == self._usual_text and not self._gap_counted and self._boundary in gap:
+        if text == self._usual_text and not self._gap_counted and gap.find(self._boundary) >= 0:
             return  # as ever, but for the length and the time
         self._usual_text = b""
         if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
@@ -182,10 +221,12 @@ class JpegFramer:
         """
         walk, buffer = self._walk, self._buffer
         assert walk is not None
+        if walk.position == walk.start + len(SOI):
+            self._leap(walk)
         while True:
             if walk.in_scan and not self._cross_scan(walk):
                 return self._wait(walk)
-            position, size = walk.position, len(buffer)
+            position, size = walk.position, self._end
             if size < position + 2:
                 return self._wait(walk)
             if buffer[position] != jpeg.FILL:
@@ -209,8 +250,7 @@ class JpegFramer:
                     return self._break_off(walk, "truncated")
                 if marker in _TELLING:
                     self._enter_segment(walk, marker, stop)
-                # Without a boundary only what follows can tell whether the segment was whole.
-                walk.resume = stop if self._boundary else position + 2
+                walk.resume = self._behind(position, stop)
                 walk.position = stop
             elif marker == jpeg.M_EOI and walk.seen_scan:
                 self._eoi_seen = True
@@ -223,12 +263,25 @@ class JpegFramer:
                     walk, "truncated" if marker in (jpeg.M_SOI, jpeg.M_EOI) else "corrupt"
                 )
 
+    def _leap(self, walk: _Walk) -> None:
+        """Cross the whole head of an image at once, if it is here and none of it matters."""
+        segment, scan = _find_scan(self._buffer, walk.start, self._end)
+        if scan and self._find_boundary(scan) is None:
+            walk.has_size = walk.has_tables = walk.in_scan = walk.seen_scan = True
+            walk.position = scan
+            walk.resume = self._behind(segment, scan)
+
+    def _behind(self, segment: int, stop: int) -> int:
+        """Where another image may begin, should this one break off behind a segment."""
+        # Without a boundary only what follows can tell whether the segment was whole.
+        return stop if self._boundary else segment + 2
+
     def _cross_scan(self, walk: _Walk) -> bool:
         """Move to the marker that ends the scan. False: it has not arrived."""
-        match = _SCAN_END.search(self._buffer, walk.position)
+        match = _SCAN_END.search(self._buffer, walk.position, self._end)
         if match is None:
             # A last FF may be half a marker.
-            walk.position = max(walk.position, len(self._buffer) - 1)
+            walk.position = max(walk.position, self._end - 1)
             return False
         walk.position = walk.resume = match.start()
         walk.in_scan = False
@@ -243,7 +296,7 @@ class JpegFramer:
             walk.has_tables = True
         elif marker in jpeg.FRAME_HEADERS:
             walk.sequential = marker in jpeg.HUFFMAN_SEQUENTIAL
-            walk.has_size = all(jpeg.size_at(self._buffer, start))
+            walk.has_size = _has_size(self._buffer, start, stop)
         elif marker == jpeg.M_APP1 and self._buffer.find(SOI, start + 4, stop) >= 0:
             # Home Assistant and Mainsail take the thumbnail for the picture.
             self._edit(walk, start, stop, b"")
@@ -256,33 +309,30 @@ class JpegFramer:
             walk.in_scan = walk.seen_scan = True
 
     def _edit(self, walk: _Walk, start: int, stop: int, replacement: bytes) -> None:
-        if not walk.cut_off:  # an oversized image is dropped anyway
+        if walk.start >= self._begin:  # an oversized image is dropped anyway
             walk.edits.append((start, stop, replacement))
 
     def _wait(self, walk: _Walk) -> bytes | None:
         """Before waiting for more bytes: look for an early end, and bound what is kept."""
         if walk.in_scan and not self._eoi_seen:
-            cut = self._end_of_part(len(self._buffer))
+            cut = self._end_of_part(self._end)
             if cut is not None:
                 return self._take_without_eoi(walk, cut)
-        if walk.cut_off + len(self._buffer) > self._max_size:
+        if self._end - walk.start > self._max_size:
             # Walk on without keeping it, so that its end is found where it really is.
-            passed = min(walk.position, len(self._buffer))
-            self._forget(passed)
-            walk.cut_off += passed
-            walk.position -= passed
-            walk.resume = max(0, walk.resume - passed)
+            self._begin = min(walk.position, self._end)
+            walk.resume = max(self._begin, walk.resume)
         return None
 
     # Out of an image
 
     def _take(self, walk: _Walk, end: int) -> bytes:
         """Cut the image out of the buffer, repaired."""
-        if walk.cut_off + end > self._max_size:
+        if end - walk.start > self._max_size:
             walk.resume = end
             return self._break_off(walk, "oversized")
-        self._keeps_promises &= self._promised == walk.cut_off + end
-        at = 0
+        self._keeps_promises &= self._promised == end - walk.start
+        at = walk.start
         with memoryview(self._buffer) as view:
             pieces: list[bytes | memoryview] = []
             for start, stop, replacement in walk.edits:
@@ -295,7 +345,7 @@ class JpegFramer:
 
     def _take_without_eoi(self, walk: _Walk, end: int) -> bytes:
         """Take an image that ended with its part, unless the part promised more."""
-        if self._promised and self._promised > walk.cut_off + end + len(EOI):
+        if self._promised and self._promised > end - walk.start + len(EOI):
             walk.resume = end
             return self._break_off(walk, "truncated")
         walk.edits.append((end, end, EOI))
@@ -304,7 +354,7 @@ class JpegFramer:
 
     def _take_unfinished(self, walk: _Walk, *, complete: bool) -> bytes:
         """At the end of the stream: take an image that lacks only its EOI, or drop it."""
-        end = len(self._buffer)
+        end = self._end
         if walk.in_scan and not self._eoi_seen:
             cut = self._end_of_part(end)
             if cut is not None or complete:
@@ -313,7 +363,7 @@ class JpegFramer:
 
     def _break_off(self, walk: _Walk, reason: str) -> bytes:
         """Drop the image and go back to where another may begin."""
-        if walk.cut_off + walk.position > self._max_size:
+        if walk.position - walk.start > self._max_size:
             reason = "oversized"
         self.tally.dropped[reason] += 1
         self._keeps_promises = False
@@ -323,25 +373,23 @@ class JpegFramer:
 
     def _leave(self, end: int) -> None:
         self._walk = None
-        self._forget(end)
-
-    def _forget(self, count: int) -> None:
-        del self._buffer[:count]
-        self._searched = max(0, self._searched - count)
+        self._begin = end
 
     def _end_of_part(self, stop: int) -> int | None:
         """Where the image's data ends before a boundary, or None if there is no boundary."""
         boundary = self._find_boundary(stop)
         if boundary is None:
             return None
-        line_end = _BEFORE_BOUNDARY.search(self._buffer, max(0, boundary - 4), boundary)
+        before = max(self._begin, boundary - 4)
+        line_end = _BEFORE_BOUNDARY.search(self._buffer, before, boundary)
         return line_end.start() if line_end else boundary
 
     def _find_boundary(self, stop: int) -> int | None:
         """Find a boundary before `stop`, looking at each byte only once."""
-        if not self._boundary or stop <= self._searched:
+        start = max(self._begin, self._searched)
+        if not self._boundary or stop <= start:
             return None
-        index = self._buffer.find(self._boundary, self._searched, stop)
+        index = self._buffer.find(self._boundary, start, stop)
         if index >= 0:
             return index
         self._searched = max(self._searched, stop - len(self._boundary) + 1)
@@ -357,20 +405,36 @@ def plain_image(data: bytes) -> bytes | None:
     Returns:
         What JpegFramer would make of it; None where only JpegFramer can tell.
     """
-    position, has_size, has_tables = len(SOI), False, False
-    if not data.startswith(_IMAGE_START):
-        return None
-    while position + 4 <= len(data) and data[position] == jpeg.FILL:
+    _, scan = _find_scan(data, 0, len(data)) if data.startswith(_IMAGE_START) else (0, 0)
+    end = _SCAN_END.search(data, scan) if scan else None
+    return data[: end.start() + 2] if end and end[0] == EOI else None
+
+
+def _find_scan(data: bytes | bytearray, start: int, end: int) -> tuple[int, int]:
+    """Find the first scan of an image, if its head is plain.
+
+    Returns:
+        Where the segment before the scan begins, and where the scan does; zeros where the head is
+        not all here, or something in it is missing, to be left out or to be looked at twice.
+    """
+    position, has_size, has_tables = start + len(SOI), False, False
+    while position + 4 <= end and data[position] == jpeg.FILL:
         marker = data[position + 1]
         stop = position + 2 + (data[position + 2] << 8 | data[position + 3])
-        if marker not in jpeg.WITH_SEGMENT or marker == jpeg.M_APP1 or stop > len(data):
-            return None
+        if marker not in jpeg.WITH_SEGMENT or stop > end:
+            break
+        if marker == jpeg.M_SOS:
+            return (position, stop) if has_size and has_tables else (0, 0)
         if marker == jpeg.M_DHT:
             has_tables = True
         elif marker in jpeg.FRAME_HEADERS:
-            has_size = all(jpeg.size_at(data, position))
-        elif marker == jpeg.M_SOS:
-            end = _SCAN_END.search(data, stop) if has_size and has_tables else None
-            return data[: end.start() + 2] if end and end[0] == EOI else None
+            has_size = _has_size(data, position, stop)
+        elif marker == jpeg.M_APP1 and data.find(SOI, position + 4, stop) >= 0:
+            break
         position = stop
-    return None
+    return 0, 0
+
+
+def _has_size(data: bytes | bytearray, start: int, stop: int) -> bool:
+    """Whether a frame header gives a size that a picture can have."""
+    return stop - start >= jpeg.SIZE_END and all(jpeg.size_at(data, start))

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -299,12 +300,17 @@ def test_an_oversized_image_that_trickles_is_dropped_and_the_next_found(size: in
     assert framer.tally.dropped == {"oversized": 1}
 
 
+def kept(framer: JpegFramer) -> int:
+    """How many bytes wait in a framer for those that follow."""
+    return framer._end - framer._begin
+
+
 def test_a_scan_without_end_is_not_kept() -> None:
     framer = JpegFramer(max_size=10_000)
     framer.feed(without_eoi(1))
     for _ in range(100):
         framer.feed(bytes(1000))
-        assert len(framer._buffer) < 12_000
+        assert kept(framer) < 12_000
     assert cut([EOI, GOOD], framer) == [GOOD]
     assert framer.tally.dropped == {"oversized": 1}
 
@@ -314,7 +320,7 @@ def test_a_header_without_end_is_not_kept() -> None:
     framer.feed(SOI)
     for _ in range(100):
         framer.feed(segment(COM, bytes(1000)))
-        assert len(framer._buffer) < 12_000
+        assert kept(framer) < 12_000
 
 
 def test_thumbnails_without_end_are_not_remembered() -> None:
@@ -351,7 +357,7 @@ def test_text_without_images_is_not_kept() -> None:
     framer = JpegFramer()
     for _ in range(100):
         assert framer.feed(b"<html>" * 1000) == []
-        assert len(framer._buffer) + len(framer._gap) < 5000
+        assert kept(framer) + len(framer._gap) < 5000
 
 
 def test_each_part_that_is_no_jpeg_is_counted() -> None:
@@ -478,7 +484,31 @@ def test_whatever_comes_in_only_images_come_out(
     for image in [*images, *framer.finish(complete=complete)]:
         assert image.startswith(SOI + b"\xff")
         assert image.endswith(EOI)
-    assert len(framer._buffer) <= 2000 + 65_537 + max(sizes)
+    assert kept(framer) <= 2000 + 65_537 + max(sizes)
+
+
+@given(
+    st.lists(FRAGMENTS, max_size=40).map(b"".join),
+    SIZES,
+    st.integers(1, 3000),
+)
+def test_the_size_of_the_buffer_makes_no_difference(
+    stream: bytes, sizes: list[int], room: int
+) -> None:
+    usual = JpegFramer(max_size=2000)
+    images = usual.feed(stream) + usual.finish()
+    with patch.object(framer_module, "_ROOM", room):
+        framer = JpegFramer(max_size=2000)
+        assert cut(torn(stream, sizes), framer) == images
+    assert framer.tally == usual.tally
+    # An image of the greatest size or a segment, and what came with its end; twice, as it grows.
+    assert len(framer._buffer) <= max(room, 2 * (2000 + 65_537 + 2 * max(sizes)))
+
+
+@pytest.mark.parametrize("size", [1400, 2**16, 2**20, 2**24])
+def test_images_larger_than_the_buffer_come_whole(size: int) -> None:
+    images = [of_length(700_000), GOOD, of_length(3_000_000), of_length(300_000), GOOD]
+    assert cut(pieces(multipart(images), size), JpegFramer()) == images
 
 
 # Cost
@@ -515,7 +545,7 @@ class MeteredPattern:
     def search(self, data: bytearray, start: int, *stop: int) -> Any:
         """Search, as a pattern does."""
         match = self.pattern.search(data, start, *stop)
-        self.looked_at += (match.end() if match else len(data)) - start
+        self.looked_at += (match.end() if match else min(stop, default=len(data))) - start
         return match
 
 
@@ -524,7 +554,7 @@ def work(stream: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
     pattern = MeteredPattern(framer_module._SCAN_END)
     monkeypatch.setattr(framer_module, "_SCAN_END", pattern)
     framer = JpegFramer(boundary=b"frame")
-    buffer = framer._buffer = Metered()
+    buffer = framer._buffer = Metered(framer_module._ROOM)
     calls = 0
 
     def count(_frame: FrameType, _event: str, _arg: object) -> None:
