@@ -22,6 +22,7 @@ from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import RESETS, Ladder, Remedy
 from mjrelay.ring import FrameRing
 from mjrelay.sources import Source
+from mjrelay.watchdog import Watchdog
 
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
 
@@ -33,6 +34,9 @@ _DOWN = ("recovering", "absent")
 
 # A silence is noticed when its time is over. If it was not, so much later, nothing will notice it.
 _STUCK_AFTER = 30.0
+
+# Who asks for single pictures comes back; until then, none shall be late.
+_WATCHED_FOR = 10.0
 
 log = structlog.get_logger()
 
@@ -69,7 +73,7 @@ class Camera:
         self.remedied: Counter[Remedy] = Counter()
         self._remedy = Remedy.REOPEN
         self._asked: Remedy | None = None
-        self._watchdog: asyncio.Timeout | None = None
+        self._watchdog: Watchdog | None = None
         self._retry_at: float | None = None
         self._wake = asyncio.Event()
         self._viewers = 0
@@ -135,8 +139,8 @@ class Camera:
             return
         self._asked = remedy
         self.wake()
-        if self._watchdog and not self._watchdog.expired():
-            self._watchdog.reschedule(0)
+        if self._watchdog:
+            self._watchdog.bite()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -150,7 +154,6 @@ class Camera:
             self._viewers -= 1
             if not self._viewers:
                 self._watched.clear()
-                self.source.watched = False
                 self._left_at = time.monotonic()
 
     async def admit(self, sink: Sink) -> None:
@@ -273,24 +276,27 @@ class Camera:
         Raises:
             SourceError: The source failed, or stalled.
         """
-        loop = asyncio.get_running_loop()
-        async with self.source.open() as images:
+        async with self.source.open() as stream:
             self.opens += 1
+            if self._is_done():
+                return
             try:
-                async with asyncio.timeout(self.config.first_frame_timeout) as watchdog:
-                    self._watchdog = watchdog
-                    while not (self._asked or self._unwanted()):
-                        image = await anext(images)
-                        watchdog.reschedule(loop.time() + self._silence_allowed)
-                        self._publish(image)
+                async with Watchdog(self.config.first_frame_timeout) as self._watchdog:
+                    await stream(self._publish)
             except TimeoutError as error:
-                if not (self._asked or self._unwanted()):
+                if not self._is_done():
                     raise self._stalled() from error
             finally:
                 self._watchdog = None
 
+    def _is_done(self) -> bool:
+        """Whether the source is to be closed, though nothing is wrong with it."""
+        return self._asked is not None or self._unwanted()
+
     def _publish(self, image: bytes) -> None:
+        assert self._watchdog
         now = time.monotonic()
+        self._watchdog.feed(now + self._silence_allowed)
         self.published += 1
         frame = Frame(self.published, time.time(), now, image)
         self.ring.publish(frame)
@@ -302,6 +308,10 @@ class Camera:
             self._notice_frozen(image, now)
         if self._interruptions and self.state == "streaming":
             self._notice_health()
+        if self.source.watched and not self._viewers:
+            self.source.watched = now - self._left_at < _WATCHED_FOR
+        if self._is_done():
+            self._watchdog.bite()
 
     def _notice_health(self) -> None:
         """End an outage when frames have come for a while: a camera may come and go for ever."""

@@ -53,8 +53,8 @@ class Fanout:
         """Offer a new frame to every sink."""
         self.newest = frame
         self._placeholder = None
-        self._shown_at = asyncio.get_running_loop().time()
-        self._repeat_at = self._shown_at + REPEAT_AFTER
+        self._shown_at = frame.monotonic
+        self._repeat_at = frame.monotonic + REPEAT_AFTER
         self._offer(frame)
         if self._timer and self._timer.when() > self._repeat_at:
             self._arm()

@@ -95,16 +95,19 @@ async def probe(
     progress(f"opening {source.label} …")
     times: list[float] = []
     sizes: list[int] = []
-    image = b""
     dialled_at = time.monotonic()
+
+    def note(image: bytes) -> None:
+        times.append(time.monotonic())
+        sizes.append(len(image))
+        if len(times) == 1:
+            timer.reschedule(asyncio.get_running_loop().time() + seconds)
+        report.width, report.height = jpeg.dimensions(image) or (None, None)
+        progress(f"{len(times)} pictures …")
+
     try:
-        async with source.open() as images, asyncio.timeout(config.first_frame_timeout) as timer:
-            async for image in images:
-                times.append(time.monotonic())
-                sizes.append(len(image))
-                if len(times) == 1:
-                    timer.reschedule(asyncio.get_running_loop().time() + seconds)
-                progress(f"{len(times)} pictures …")
+        async with source.open() as stream, asyncio.timeout(config.first_frame_timeout) as timer:
+            await stream(note)
     except TimeoutError:
         if not times:
             report.reason = f"no picture came in {config.first_frame_timeout:g} s"
@@ -121,7 +124,6 @@ async def probe(
         report.pictures = len(times)
         report.seconds = round(times[-1] - times[0], 3)
         report.first_after = round(times[0] - dialled_at, 3)
-        report.width, report.height = jpeg.dimensions(image) or (None, None)
         report.frame_bytes = (min(sizes), sum(sizes) // len(sizes), max(sizes))
         if len(times) > 1:
             report.fps = round((len(times) - 1) / max(report.seconds, 1e-3), 2)

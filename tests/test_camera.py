@@ -26,6 +26,7 @@ from mjrelay.errors import (
 from mjrelay.fanout import OFFLINE_AFTER
 from mjrelay.recovery import ladder
 from mjrelay.recovery.ladder import Remedy
+from mjrelay.sources import Show, Stream
 from tests.support.pasts import open_pasts
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
@@ -70,6 +71,22 @@ async def test_the_past_is_given_back_when_a_camera_ends_or_gets_another_configu
         await until(lambda: camera.published == 3)
         assert [image for _, image in camera.ring.last()] == [stamped(3)]
     assert not await asyncio.to_thread(open_pasts)
+
+
+async def test_its_source_is_watched_for_a_while_after_the_last_viewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mjrelay.camera._WATCHED_FOR", 0.1)
+    source = ScriptedSource([*steps(1), 0.05, *steps(2), 0.15, *steps(3), SILENCE])
+    camera = scripted(source, stall_timeout=30)
+    with camera.watched():
+        assert source.watched
+    async with running(camera):
+        assert source.watched, "who asks for single pictures comes back"
+        await until(lambda: camera.published == 3)
+        assert not source.watched
+        with camera.watched(), camera.watched():
+            assert source.watched
 
 
 async def test_an_idle_camera_has_no_past() -> None:
@@ -235,10 +252,10 @@ class DeafSource(ScriptedSource):
         super().__init__(*scripts)
         self.let_go = False
 
-    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+    async def _play(self, script: list[Step], show: Show) -> None:
         for image in script:
             assert isinstance(image, bytes)
-            yield image
+            show(image)
         while not self.let_go:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
@@ -462,10 +479,10 @@ class MendableSource(ScriptedSource):
         }
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self) -> AsyncIterator[Stream]:
         self.story.append("open")
-        async with super().open() as images:
-            yield images
+        async with super().open() as stream:
+            yield stream
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -728,13 +745,13 @@ class NoisySource(MendableSource):
         self.camera: Camera | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self) -> AsyncIterator[Stream]:
         assert self.camera
         if self.opened < 3:
             self.camera.hotplug(Hotplug("remove", "/dev/video0"))
             self.camera.hotplug(Hotplug("add", "/dev/video0"))
-        async with super().open() as images:
-            yield images
+        async with super().open() as stream:
+            yield stream
 
 
 async def test_what_came_and_went_during_an_attempt_does_not_skip_the_wait() -> None:
@@ -845,11 +862,11 @@ class SlowSource(MendableSource):
         self.dialled = 0
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self) -> AsyncIterator[Stream]:
         self.dialled += 1
         await self.answers.wait()
-        async with super().open() as images:
-            yield images
+        async with super().open() as stream:
+            yield stream
 
 
 async def test_a_restart_during_the_opening_hides_no_later_stall() -> None:
@@ -963,11 +980,11 @@ async def test_a_camera_that_is_idle_is_not_restarted_later() -> None:
 class EndlessSource(MendableSource):
     """Its pictures never end, and come as fast as they are taken."""
 
-    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+    async def _play(self, script: list[Step], show: Show) -> None:
         for image in itertools.cycle(script):
             assert isinstance(image, bytes)
             await asyncio.sleep(0)
-            yield image
+            show(image)
 
 
 async def test_no_restart_is_lost_between_pictures_that_come_fast() -> None:

@@ -10,10 +10,10 @@ from tests.support.clock import jumping
 
 
 def frame(seq: int) -> Frame:
-    return Frame(seq, 0.0, 0.0, b"image")
+    return Frame(seq, 0.0, now(), b"image")
 
 
-OFFLINE = frame(0)
+OFFLINE = Frame(0, 0.0, 0.0, b"offline")
 
 
 class Watcher:

@@ -12,6 +12,7 @@ from mjrelay import fleet, relay
 from mjrelay.camera import Camera
 from mjrelay.config import CameraConfig, Config, ServerConfig
 from mjrelay.relay import Orders
+from mjrelay.sources import Stream
 from mjrelay.web.listening import listening
 from tests.support.serving import LOOPBACK, config_for, until
 from tests.support.source import ScriptedSource, steps
@@ -25,10 +26,10 @@ class Device(ScriptedSource):
         self.was_handed_over: bool | None = None
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with super().open() as images:
+    async def open(self) -> AsyncIterator[Stream]:
+        async with super().open() as stream:
             try:
-                yield images
+                yield stream
             finally:
                 self.was_handed_over = self.handing_over
 

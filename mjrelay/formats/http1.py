@@ -6,7 +6,7 @@ docs/explanation/framing.md lists them. What was forgiven is counted in the `Tal
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mjrelay.errors import FramingError
@@ -92,6 +92,8 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         self.ended = False
         """The body has ended by its own chunks."""
+        self.decodes = False
+        """The body's bytes differ from those that come."""
         self._tally = tally or Tally()
         self._pending = bytearray()
         self._partial = ResponseHead()
@@ -99,34 +101,35 @@ class ResponseReader:
         self._head_size = 0
         self._searched = 0  # the pending bytes hold no line end before this
         self._received = 0
+        self._length: int | None = None
         self._chunks: _Chunks | None = None
         self._inflater: _Inflater | None = None
 
     @property
-    def decodes(self) -> bool:
-        """Whether the body's bytes differ from those that come."""
-        return bool(self._chunks or self._inflater)
-
-    @property
     def complete(self) -> bool:
         """All the bytes that were promised have arrived."""
-        length = self.head.length if self.head else None
-        return self.ended or (length is not None and self._received >= length)
+        return self.ended or (self._length is not None and self._received >= self._length)
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        """Take the next bytes; yield the body bytes they hold, decoded, in bounded pieces.
+    def feed(self, data: bytes | memoryview) -> Iterable[bytes | memoryview]:
+        """Take the next bytes; return the body bytes they hold, decoded, in bounded pieces.
 
-        What is not decoded is yielded as it came, without a copy.
+        What is not decoded is returned as it came, without a copy.
 
         Raises:
-            FramingError: The head does not end, or the body is broken gzip.
+            FramingError: The head does not end, or, from the iterator, the body is broken gzip.
         """
         if self.head is None:
             self._pending += data
             if not self._read_head():
-                return
+                return ()
             data = bytes(self._pending)
             self._pending.clear()
+        if self.decodes:
+            return self._decode(data)
+        self._received += len(data)
+        return (data,) if data else ()
+
+    def _decode(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         chunks = self._chunks
         for piece in chunks.feed(data) if chunks else (data,):
             self._received += len(piece)
@@ -186,10 +189,12 @@ class ResponseReader:
 
     def _begin_body(self) -> bool:
         head = self.head = self._partial
+        self._length = head.length
         if "chunked" in head.get("transfer-encoding").lower():
             self._chunks = _Chunks(self._tally)
         if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
             self._inflater = _Inflater(self._tally)
+        self.decodes = bool(self._chunks or self._inflater)
         return True
 
     def _tolerate(self, quirk: str) -> None:

@@ -1,7 +1,7 @@
 """Sources: one file, one kind of camera. Each runs until it fails; none ever retries."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, assert_never
@@ -13,6 +13,12 @@ from mjrelay.devices.udev import Hotplug
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
+
+Show = Callable[[bytes], None]
+"""What is done with each image, a whole JPEG. It never blocks."""
+
+Stream = Callable[[Show], Awaitable[None]]
+"""What an open source does: show its images, until it is cancelled or raises SourceError."""
 
 
 class Source(ABC):
@@ -44,11 +50,14 @@ class Source(ABC):
         return ()
 
     @abstractmethod
-    def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open it; the images are whole JPEGs, newest last. Leaving closes it fully.
+    def open(self) -> AbstractAsyncContextManager[Stream]:
+        """Open it, to stream from it once. Leaving closes it fully.
+
+        Images are shown as they come, with no task to wake up for each: that would cost more than
+        all the rest of what is done for them.
 
         Raises:
-            SourceError: On entering, or from the iterator, which never ends by itself.
+            SourceError: It cannot be opened.
         """
 
     @abstractmethod

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
@@ -15,10 +16,13 @@ from mjrelay.errors import (
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader
 from mjrelay.formats.tally import Tally
+from mjrelay.sources import Show
 from mjrelay.sources.connection import Connection
 
 # A body this long without the beginning of an image is no picture stream.
 _MAX_WITHOUT_IMAGE = 2**20
+# So much is taken at a time: it is in the processor's cache still when its images are shown.
+_STEP = 2**17
 # Enough of a body to know HTML by.
 _START = 256
 _OTHER_CODECS = {
@@ -33,7 +37,11 @@ _OTHER_CODECS = {
 
 
 class Answer:
-    """An answer being read from a connection."""
+    """An answer being read from a connection.
+
+    Attributes:
+        found: How many images it has held so far.
+    """
 
     def __init__(self, connection: Connection, tally: Tally) -> None:
         self._connection = connection
@@ -42,7 +50,7 @@ class Answer:
         self._early: bytes | memoryview = b""
         self._start = b""
         self._length = 0
-        self._found = False
+        self.found = 0
 
     @property
     def head(self) -> ResponseHead:
@@ -65,14 +73,13 @@ class Answer:
             data = await self._connection.take(bytes)
             if data is None:
                 raise SourceLost("the camera closed the connection without an answer", SLOT_TAKEN)
-            self._pieces = self._reader.feed(data)
-            self._early = self._next_piece()
+            self._early = self._first_piece(data)
 
-    async def images(self, framer: JpegFramer) -> list[bytes] | None:
-        """Feed the framer with what comes, up to where there are images or the end may be near.
+    async def show_images(self, framer: JpegFramer, show: Show) -> bool:
+        """Show the images in what comes, until there may be something to decide.
 
         Returns:
-            The images, which may be none yet; None at the end of the body.
+            Whether the body goes on.
 
         Raises:
             SourceError: The connection broke, or the body cannot be read.
@@ -80,35 +87,49 @@ class Answer:
         if piece := self._early or self._next_piece():
             self._early = b""
             await asyncio.sleep(0)  # a little gzip can become many pieces; others want a turn
-            return self._feed(framer, piece)
+            self._feed(framer, piece, show)
+            return True
         if self._reader.ended:
-            return None
-        return await self._connection.take(partial(self._use, framer))
+            return False
+        return bool(await self._connection.take(partial(self._use, framer, show)))
 
-    def _use(self, framer: JpegFramer, data: memoryview) -> list[bytes] | None:
-        """Feed the framer. None: there is no need to wake up for that."""
-        self._pieces = self._reader.feed(data)
-        images = self._feed(framer, self._next_piece())
-        if self._reader.decodes or not self._found:
-            return images
+    def _use(self, framer: JpegFramer, show: Show, data: memoryview) -> Literal[True] | None:
+        """Show the images in some bytes. None: there is nothing to decide, and so no wake-up."""
+        self._feed(framer, self._first_piece(data), show)
+        if self._reader.decodes or not self.found:
+            return True
         self._connection.expect(framer.missing)
-        return images if images or self.complete else None
+        return True if self.complete else None
 
-    def _feed(self, framer: JpegFramer, piece: bytes | memoryview) -> list[bytes]:
+    def finish(self, framer: JpegFramer, show: Show) -> None:
+        """Show the image that is whole now that the body has ended, if there is one."""
+        self._show(framer.finish(complete=self.complete), show)
+
+    def _feed(self, framer: JpegFramer, piece: bytes | memoryview, show: Show) -> None:
         self._length += len(piece)
         if len(self._start) < _START:
             self._start += bytes(piece[:_START])
-        images = framer.feed(piece)
-        self._found = self._found or bool(images)
-        return images
+        for at in range(0, len(piece), _STEP):
+            self._show(framer.feed(piece[at : at + _STEP]), show)
+
+    def _show(self, images: list[bytes], show: Show) -> None:
+        for image in images:
+            self.found += 1
+            show(image)
+
+    def _first_piece(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Take what has come; the first piece of the body that it holds."""
+        try:
+            self._pieces = iter(self._reader.feed(data))
+        except FramingError as error:
+            raise _unreadable(error) from error
+        return self._next_piece()
 
     def _next_piece(self) -> bytes | memoryview:
         try:
             return next(self._pieces, b"")
         except FramingError as error:
-            raise SourceRefused(
-                f"the camera's answer cannot be read: {error}", LOOK_IN_BROWSER
-            ) from error
+            raise _unreadable(error) from error
 
     def diagnose(self, foreign_type: str, *, ended: bool = False) -> SourceError | None:
         """Why no picture was found in what has come so far; None: it is too early to say.
@@ -140,6 +161,10 @@ class Answer:
                 f"the camera sends no whole JPEG picture{declared}", LOOK_IN_BROWSER
             )
         return None
+
+
+def _unreadable(error: FramingError) -> SourceRefused:
+    return SourceRefused(f"the camera's answer cannot be read: {error}", LOOK_IN_BROWSER)
 
 
 def refusal(head: ResponseHead) -> SourceRefused:

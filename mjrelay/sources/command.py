@@ -5,8 +5,9 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from mjrelay.address import CommandAddress, redact
 from mjrelay.errors import SourceLost, SourceRefused
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.tally import Tally
-from mjrelay.sources import Source
+from mjrelay.sources import Show, Source, Stream
 
 # A program that does not end at SIGTERM within this time is killed. Within the two seconds a
 # shutdown may last.
@@ -43,8 +44,8 @@ class CommandSource(Source):
         self._last_words: deque[str] = deque(maxlen=1)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Start the program and yield its images."""
+    async def open(self) -> AsyncIterator[Stream]:
+        """Start the program, whose images these are."""
         self._last_words.clear()
         async with _pipe() as (output, stdout), _pipe() as (complaints, stderr):
             process = await self._start(stdout, stderr)
@@ -52,8 +53,7 @@ class CommandSource(Source):
                 self._listen(complaints), name=f"stderr:{self._arguments[0]}"
             )
             try:
-                async with aclosing(self._images(process, output)) as images:
-                    yield images
+                yield partial(self._stream, process, output)
             finally:
                 listener.cancel()
                 await _end(process)
@@ -81,15 +81,15 @@ class CommandSource(Source):
             os.close(stdout)
             os.close(stderr)
 
-    async def _images(
-        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader
-    ) -> AsyncGenerator[bytes, None]:
+    async def _stream(
+        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, show: Show
+    ) -> None:
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
         while data := await output.read(_READ_SIZE):
             for image in framer.feed(data):
-                yield image
+                show(image)
         for image in framer.finish():
-            yield image
+            show(image)
         await _wait(process)
         await asyncio.sleep(0)  # lets the listener read the last line
         raise SourceLost(_ending(process.returncode, self._arguments[0]), self._explanation())

@@ -25,8 +25,10 @@ T = TypeVar("T")
 # How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
 # seconds a shutdown may last.
 _CLOSE_TIMEOUT = 1.0
-# A picture of most cameras.
-_INBOX_SIZE = 2**18
+# Some pictures of most cameras. Only what is used of it takes memory.
+_INBOX_SIZE = 2**20
+# So much may be waited for: a full inbox holds the camera back.
+_MOST_EXPECTED = _INBOX_SIZE // 2
 # What was expected and has not come after this time may never come: cameras promise too much.
 _LATE = 0.1
 
@@ -132,8 +134,12 @@ class Connection:
     def __init__(self, transport: asyncio.Transport, inbox: _Inbox) -> None:
         self._transport = transport
         self._inbox = inbox
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._is_plain = not transport.get_extra_info("ssl_object")
         self._expected = 1
         self._overdue: asyncio.TimerHandle | None = None
+        self._pause = 0.0
 
     @classmethod
     async def dial(
@@ -211,28 +217,46 @@ class Connection:
     def expect(self, count: int) -> None:
         """Let the kernel be silent until so many bytes are there, the end is, or a moment is over.
 
-        Each piece of a picture would be a wake-up. With TLS nobody knows how many bytes come.
+        Each piece of a picture would be a wake-up.
         """
-        count = min(max(count, 1), _INBOX_SIZE)
-        if count == self._expected or self._transport.get_extra_info("ssl_object"):
+        if self._pause:
+            self._wake_for(_MOST_EXPECTED, within=self._pause)
+        else:
+            self._wake_for(count, within=_LATE)
+
+    def relax(self, pause: float) -> None:
+        """Expect as much as comes in so many seconds, from now on: each picture is a wake-up, too.
+
+        Args:
+            pause: How long the first of it may wait for the rest; 0: no longer.
+        """
+        self._pause = pause
+        if not pause:
+            self._wake_for(1)
+
+    def _wake_for(self, count: int, *, within: float = 0.0) -> None:
+        """With TLS nobody knows how many bytes come."""
+        if not self._is_plain:
             return
-        self._expected = count
+        count = min(max(count, 1), _MOST_EXPECTED)
         if self._overdue:
             self._overdue.cancel()
             self._overdue = None
         if count > 1:
-            self._overdue = asyncio.get_running_loop().call_later(_LATE, self.expect, 1)
+            self._overdue = self._loop.call_later(within, self._wake_for, 1)
+        if count == self._expected:
+            return
+        self._expected = count
         with contextlib.suppress(OSError):
-            sock = self._transport.get_extra_info("socket")
             # Lowering it makes the kernel look again (Linux 4.18 and later).
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.
 
         A camera that ignores the FIN is given up after a second; then the kernel resets it.
         """
-        self.expect(1)
+        self.relax(0)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from mjrelay import __version__
@@ -22,7 +23,7 @@ from mjrelay.formats.authorization import Credentials, Login
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.formats.tally import Tally
-from mjrelay.sources import Source
+from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.answer import Answer, refusal
 from mjrelay.sources.connection import Connection
 
@@ -36,6 +37,9 @@ _POLL_FPS = 5.0
 # the moment it returns.
 _QUICK_ACCEPT = 1.0
 _QUICK_CONNECT_TIMEOUT = 2.0
+# While nobody watches, so long may pictures wait for each other: to be woken up for each of them
+# costs as much as all else that is done with them.
+_UNWATCHED_PAUSE = 0.2
 
 
 class HttpSource(Source):
@@ -58,16 +62,28 @@ class HttpSource(Source):
         self._connection: Connection | None = None
         self._free_at = 0.0
         self._quick = False
+        self._watched = False
+        # A camera that nobody watches must not look silent.
+        self._unwatched_pause = min(_UNWATCHED_PAUSE, config.stall_timeout / 2)
         self._head: ResponseHead | None = None
         self._framing = ""
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is looking: if not, pictures are taken a few at a time."""
+        return self._watched
+
+    @watched.setter
+    def watched(self, watched: bool) -> None:
+        self._watched = watched
+        if self._connection:
+            self._connection.relax(0 if watched else self._unwatched_pause)
+
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Dial, ask, and yield the images of the answer."""
+    async def open(self) -> AsyncIterator[Stream]:
+        """Dial and ask; the answer holds the images."""
         try:
-            answer = await self._ask()
-            async with aclosing(self._images(answer)) as images:
-                yield images
+            yield partial(self._stream, await self._ask())
         finally:
             await self._hang_up()
 
@@ -120,6 +136,7 @@ class HttpSource(Source):
             tls_verify=self._config.tls_verify,
         )
         self._quick = loop.time() - started < _QUICK_ACCEPT
+        self._connection.relax(0 if self._watched else self._unwatched_pause)
 
     async def _hang_up(self, *, pause: float | None = None) -> None:
         """Close the connection, if there is one, and note when the next may be dialled."""
@@ -203,43 +220,31 @@ class HttpSource(Source):
 
     # Pictures
 
-    async def _images(self, answer: Answer) -> AsyncGenerator[bytes, None]:
-        """The images of this answer and, from a camera that sends one at a time, of the next."""
+    async def _stream(self, answer: Answer, show: Show) -> None:
+        """Show the images of this answer and, if it holds a single one, of the next."""
         loop = asyncio.get_running_loop()
         head = answer.head
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
         while True:
             asked_at = loop.time()
-            found = 0
-            async with aclosing(self._images_of(answer)) as images:
-                async for image in images:
-                    found += 1
-                    yield image
-            if answer.head.is_multipart or found != 1:
+            await self._show_images_of(answer, show)
+            if answer.head.is_multipart or answer.found != 1:
                 raise SourceLost("the camera ended the stream", GIVEN_AWAY)
             self._framing = "one picture per answer, polled"
             await self._hang_up(pause=0)
             await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
             answer = await self._ask()
 
-    async def _images_of(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+    async def _show_images_of(self, answer: Answer, show: Show) -> None:
         framer = JpegFramer(
             max_size=self._config.max_frame,
             boundary=multipart.declared_boundary(answer.head.media_type),
             tally=self.tally,
         )
-        found = 0
-        while (images := await answer.images(framer)) is not None:
-            for image in images:
-                found += 1
-                yield image
-            if answer.complete:
-                break
-            is_early = framer.between_images and not found
+        while await answer.show_images(framer, show) and not answer.complete:
+            is_early = framer.between_images and not answer.found
             if is_early and (error := answer.diagnose(framer.foreign_type)):
                 raise error
-        for image in framer.finish(complete=answer.complete):
-            found += 1
-            yield image
-        if not found and (error := answer.diagnose(framer.foreign_type, ended=True)):
+        answer.finish(framer, show)
+        if not answer.found and (error := answer.diagnose(framer.foreign_type, ended=True)):
             raise error

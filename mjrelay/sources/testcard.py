@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mjrelay.address import TestcardAddress
 from mjrelay.formats.tally import Tally
 from mjrelay.pictures import test_card
-from mjrelay.sources import Source
+from mjrelay.sources import Show, Source, Stream
 
 
 class TestcardSource(Source):
@@ -24,22 +24,21 @@ class TestcardSource(Source):
         self._number = 0
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self) -> AsyncIterator[Stream]:
         """Begin to draw; the numbers go on where they stopped."""
-        async with aclosing(self._images()) as images:
-            yield images
+        yield self._stream
 
     def facts(self) -> dict[str, Any]:
         """Nothing to find out."""
         return {"framing": "drawn here"}
 
-    async def _images(self) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, show: Show) -> None:
         loop = asyncio.get_running_loop()
         interval = 1 / self._address.fps
         due = loop.time()
         while True:
             self._number += 1
             # Drawing takes milliseconds, in which clients must not wait.
-            yield await asyncio.to_thread(test_card, self._address.size, self._number, time.time())
+            show(await asyncio.to_thread(test_card, self._address.size, self._number, time.time()))
             due = max(due + interval, loop.time() - interval)  # late: no burst to catch up
             await asyncio.sleep(due - loop.time())

@@ -10,8 +10,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from mjrelay.formats.framer import JpegFramer, plain_image
 from mjrelay.formats.tally import Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
-from mjrelay.sources import Source
+from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.claim import Claim
 from mjrelay.sources.controls import Controls
 
@@ -88,12 +88,13 @@ class V4l2Source(Source):
         self._controls = Controls(config.controls)
         self._claim = Claim(address, config, self._controls)
         self._worker = Worker(f"v4l2:{self.label}")
-        self._ready = asyncio.Event()
+        self._look: Callable[[], None] | None = None
         self._device: Capture | None = None
         # What systemd keeps is changed by both threads.
         self._keeping = threading.Lock()
         self._wanted: Capture | None = None
         self._cost_told = False
+        self._encoded_at = -math.inf  # so far, since it was opened
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -101,8 +102,8 @@ class V4l2Source(Source):
         return self._claim.holders
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Claim the device, start it, and yield its images."""
+    async def open(self) -> AsyncIterator[Stream]:
+        """Claim the device and start it."""
         device = self._wanted = Capture()
         try:
             try:
@@ -113,8 +114,7 @@ class V4l2Source(Source):
                     "unplug it and plug it in again",
                 ) from error
             self._device = device
-            async with aclosing(self._images(device, mode)) as images:
-                yield images
+            yield partial(self._stream, device, mode)
         finally:
             self._device = None
             await self._close(device)
@@ -127,8 +127,8 @@ class V4l2Source(Source):
         """Look again, if it may be ours: at the device in use, or for one that we miss."""
         node = self._claim.node
         ours = node is None or event.path in ("", node.path)
-        if ours:
-            self._ready.set()
+        if ours and self._look:
+            self._look()
         return ours
 
     async def read_controls(self) -> dict[str, Any]:
@@ -185,41 +185,55 @@ class V4l2Source(Source):
 
     # Pictures
 
-    async def _images(self, device: Capture, mode: Mode) -> AsyncGenerator[bytes, None]:
-        passes_through = mode.format in modes.PASSED_THROUGH
-        if not passes_through:
-            self._tell_cost(mode)
-        encoded_at = -math.inf
+    async def _stream(self, device: Capture, mode: Mode, show: Show) -> None:
+        if mode.format in modes.PASSED_THROUGH:
+            await self._read(device, mode, partial(self._show_framed, show))
+        self._tell_cost(mode)
+        self._encoded_at = -math.inf
         while True:
-            await self._until_ready(device)
+            show(await self._encoded(device, mode))
+
+    async def _read(self, device: Capture, mode: Mode, use: Callable[[bytes], T | None]) -> T:
+        """Let `use` have each buffer that is not damaged, until it makes something of it.
+
+        Raises:
+            SourceError: The device failed, or is gone.
+        """
+        made: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if made.done():
+                return
             try:
                 data = device.read()
-            except OSError as error:
-                raise await self._call(
-                    partial(self._claim.explained, error, device, mode)
-                ) from error
-            if data is None:
-                continue
-            if not data:
-                self.tally.dropped["damaged"] += 1
-            elif passes_through:
-                for image in self._framed(data):
-                    yield image
-            elif len(data) != mode.width * mode.height * 2:
-                self.tally.dropped["corrupt"] += 1
-            elif self.watched or time.monotonic() - encoded_at >= self._unwatched_every:
-                encoded_at = time.monotonic()
-                yield await self._call(partial(_encode, data, mode.size))
+                if data == b"":
+                    self.tally.dropped["damaged"] += 1
+                elif data and (result := use(data)) is not None:
+                    made.set_result(result)
+            except Exception as error:  # noqa: BLE001 - who waits gets it
+                made.set_exception(error)
 
-    async def _until_ready(self, device: Capture) -> None:
-        """Wait until the device has a picture, or an error, or hotplug says to look."""
-        loop = asyncio.get_running_loop()
-        self._ready.clear()
-        loop.add_reader(device.fileno(), self._ready.set)
         try:
-            await self._ready.wait()
+            with self._looking(device, look):
+                return await made
+        except OSError as error:
+            raise await self._call(partial(self._claim.explained, error, device, mode)) from error
+
+    @contextmanager
+    def _looking(self, device: Capture, look: Callable[[], None]) -> Iterator[None]:
+        """Look whenever the device has a buffer, or an error, or hotplug says so."""
+        loop, fd = asyncio.get_running_loop(), device.fileno()
+        self._look = look
+        loop.add_reader(fd, look)
+        try:
+            yield
         finally:
-            loop.remove_reader(device.fileno())  # a dead device stays readable, and would spin
+            loop.remove_reader(fd)  # a dead device stays readable, and would spin
+            self._look = None
+
+    def _show_framed(self, show: Show, data: bytes) -> None:
+        for image in self._framed(data):
+            show(image)
 
     def _framed(self, data: bytes) -> list[bytes]:
         """The image in one buffer, checked and mended. Each buffer stands for itself."""
@@ -233,6 +247,20 @@ class V4l2Source(Source):
         if not images and dropped.total() == already:
             dropped["not_jpeg"] += 1
         return images[:1]
+
+    async def _encoded(self, device: Capture, mode: Mode) -> bytes:
+        """The next picture that is worth to be encoded."""
+
+        def pick(data: bytes) -> bytes | None:
+            if len(data) != mode.width * mode.height * 2:
+                self.tally.dropped["corrupt"] += 1
+                return None
+            is_due = time.monotonic() - self._encoded_at >= self._unwatched_every
+            return data if self.watched or is_due else None
+
+        data = await self._read(device, mode, pick)
+        self._encoded_at = time.monotonic()
+        return await self._call(partial(_encode, data, mode.size))
 
     def _tell_cost(self, mode: Mode) -> None:
         if not self._cost_told:

@@ -5,13 +5,14 @@ import pytest
 from mjrelay.address import CommandAddress
 from mjrelay.errors import SourceLost
 from mjrelay.sources.command import CommandSource
+from tests.support.source import images_of
 
 
 async def end_of(*arguments: str) -> SourceLost:
     """Run a program to its end."""
     source = CommandSource(CommandAddress(arguments), max_frame=2**20)
     with pytest.raises(SourceLost) as caught:
-        async with source.open() as images:
+        async with images_of(source) as images:
             await anext(images)
     return caught.value
 

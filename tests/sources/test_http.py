@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -26,6 +26,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.formats.framer import JpegFramer
+from mjrelay.sources import http
 from mjrelay.sources.http import HttpSource
 from tests.support.camera import (
     AskAuth,
@@ -43,23 +44,26 @@ from tests.support.camera import (
 from tests.support.pictures import picture, stamp, without_eoi
 from tests.support.quirks import MULTIPART, REFUSALS, REPLIES, Reply, answer, multipart
 from tests.support.serving import config_for
+from tests.support.source import images_of
 
 HEALTHY = REPLIES[0]
 ENDLESS: Script = [Send(HttpHead), Frames(fps=100)]
 ONE_PICTURE: Script = [Send(answer(picture(1), "image/jpeg", f"Content-Length: {len(picture(1))}"))]
 
 
-def source_of(url: str, **options: object) -> HttpSource:
+def source_of(url: str, *, watched: bool = True, **options: object) -> HttpSource:
     config = config_for(url, **options)
     assert isinstance(config.source, HttpAddress)
     username = config.username or config.source.username
     password = config.password or config.source.password
-    return HttpSource(config.source, replace(config, username=username, password=password))
+    source = HttpSource(config.source, replace(config, username=username, password=password))
+    source.watched = watched
+    return source
 
 
 async def take(source: HttpSource, count: int) -> list[bytes]:
     taken: list[bytes] = []
-    async with source.open() as images:
+    async with images_of(source) as images:
         async for image in images:
             taken.append(image)
             if len(taken) == count:
@@ -71,7 +75,7 @@ async def failure(source: HttpSource) -> tuple[list[bytes], SourceError]:
     """Read a source to its end, which is always an error."""
     taken: list[bytes] = []
     try:
-        async with source.open() as images:
+        async with images_of(source) as images:
             async for image in images:
                 taken.append(image)  # noqa: PERF401 - the iterator ends by raising
     except SourceError as error:
@@ -233,28 +237,74 @@ async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
         assert await take(source_of(camera.url), 2) == [large, large]
 
 
-async def test_a_picture_that_says_how_long_it_is_wakes_us_up_when_it_is_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    woken = 0
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much the framer was given each time: each was a wake-up."""
+    sizes: list[int] = []
     feed = JpegFramer.feed
 
-    def counted(framer: JpegFramer, data: bytes | memoryview) -> list[bytes]:
-        nonlocal woken
-        woken += 1
+    def noted(framer: JpegFramer, data: bytes | memoryview) -> list[bytes]:
+        sizes.append(len(data))
         return feed(framer, data)
 
-    monkeypatch.setattr(JpegFramer, "feed", counted)
+    monkeypatch.setattr(JpegFramer, "feed", noted)
+    return sizes
+
+
+async def test_a_picture_that_says_how_long_it_is_wakes_us_up_when_it_is_whole(
+    fed: list[int],
+) -> None:
     crumbs = cut_up(multipart([picture(2)]), 40)
     first = [Send(HttpHead), Send(multipart([picture(1)]))]
     async with (
         ScriptedCamera([*first, *crumbs, Silence()]) as camera,
-        source_of(camera.url).open() as images,
+        images_of(source_of(camera.url)) as images,
     ):
         assert await anext(images) == picture(1)
-        before = woken
+        before = len(fed)
         assert await anext(images) == picture(2)
-        assert woken - before <= 5  # its head, the rest of it, and what a busy computer adds
+        assert len(fed) - before <= 5  # its head, the rest of it, and what a busy computer adds
+
+
+def one_by_one(numbers: Iterable[int]) -> list[Step]:
+    """Send pictures, with time between them."""
+    parts = (Send(multipart([picture(number)])) for number in numbers)
+    return [step for part in parts for step in (part, Pause(0.02))]
+
+
+async def test_while_nobody_watches_pictures_are_taken_together(
+    fed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 0.5)
+    steps = [Send(HttpHead), *one_by_one(range(9)), Silence()]
+    async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
+        source = source_of(camera.url, watched=False, stall_timeout=5)
+        assert await take(source, 9) == [*map(picture, range(9))]
+    assert len(fed) <= 4  # the first, the others, and what a busy computer adds
+
+
+async def test_who_begins_to_watch_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 30)
+    steps = [Send(HttpHead), *one_by_one([1, 2, 3]), Pause(1), *one_by_one([4]), Silence()]
+    async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
+        source = source_of(camera.url, watched=False, stall_timeout=60)
+        async with images_of(source) as images:
+            assert [await anext(images) for _ in range(2)] == [picture(1), picture(2)]
+            third = asyncio.ensure_future(anext(images))
+            assert not (await asyncio.wait({third}, timeout=0.3))[0], "it waits for others"
+            source.watched = True
+            assert await third == picture(3)
+            assert await anext(images) == picture(4)
+
+
+async def test_a_camera_that_nobody_watches_does_not_look_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 30)
+    steps = [Send(HttpHead), *one_by_one([1, 2]), Silence()]
+    async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
+        source = source_of(camera.url, watched=False, stall_timeout=0.2)
+        assert await take(source, 2) == [picture(1), picture(2)]
 
 
 @pytest.mark.parametrize("honest", [0, 1, 2])
@@ -263,7 +313,7 @@ async def test_a_picture_comes_soon_though_its_length_is_a_lie(honest: int, leng
     lie = multipart([picture(2)], length=lambda _: length)
     truth: list[Step] = [Send(multipart([picture(1)])), Pause(0.02)]
     steps = [Send(HttpHead), *truth * honest, *cut_up(lie, 2), Silence()]
-    async with ScriptedCamera(steps) as camera, source_of(camera.url).open() as images:
+    async with ScriptedCamera(steps) as camera, images_of(source_of(camera.url)) as images:
         async with asyncio.timeout(2):
             for _ in range(honest):
                 assert await anext(images) == picture(1)
@@ -276,7 +326,7 @@ async def test_what_was_cut_short_holds_nothing_back() -> None:
     begin: list[Step] = [Send(HttpHead), Send(good), Pause(0.02)]
     async with (
         ScriptedCamera([*begin, Send(cut), Pause(0.02), Send(good), Silence()]) as camera,
-        source_of(camera.url).open() as images,
+        images_of(source_of(camera.url)) as images,
     ):
         async with asyncio.timeout(2):
             assert [await anext(images) for _ in range(2)] == [picture(1)] * 2

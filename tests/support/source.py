@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from mjrelay.formats.tally import Tally
 from mjrelay.frames import Frame
-from mjrelay.sources import Source
+from mjrelay.sources import Show, Source, Stream
 
 from .pictures import stamped
 
@@ -32,24 +33,24 @@ class ScriptedSource(Source):
         self._scripts = list(scripts)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self) -> AsyncIterator[Stream]:
         self.opened += 1
         script = self._scripts[min(self.opened, len(self._scripts)) - 1]
         if script and isinstance(script[0], BaseException):
             raise script[0]
         self.open_now += 1
         try:
-            yield self._play(script)
+            yield partial(self._play, script)
         finally:
             self.open_now -= 1
 
-    async def _play(self, script: list[Step]) -> AsyncIterator[bytes]:
+    async def _play(self, script: list[Step], show: Show) -> None:
         for step in script:
             if isinstance(step, BaseException):
                 raise step
             if isinstance(step, bytes):
                 await asyncio.sleep(0)
-                yield step
+                show(step)
             else:
                 await asyncio.sleep(step)
         await asyncio.sleep(SILENCE)
@@ -74,3 +75,32 @@ class RecordingSink:
 def steps(*numbers: int) -> list[Step]:
     """A script of stamped pictures."""
     return [stamped(number) for number in numbers]
+
+
+@asynccontextmanager
+async def images_of(source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Open a source, and take its images one by one, each when it is asked for."""
+    shown: asyncio.Queue[bytes] = asyncio.Queue()
+    async with source.open() as stream:
+        streaming = asyncio.ensure_future(stream(shown.put_nowait))
+        try:
+            yield _taken(shown, streaming)
+        finally:
+            streaming.cancel()
+            await asyncio.wait({streaming})
+
+
+async def _taken(
+    shown: asyncio.Queue[bytes], streaming: "asyncio.Future[None]"
+) -> AsyncIterator[bytes]:
+    while True:
+        image = asyncio.ensure_future(shown.get())
+        either: set[asyncio.Future[Any]] = {image, streaming}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not image.done():
+                await streaming
+                raise AssertionError("a source ended by itself")
+            yield image.result()
+        finally:
+            image.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,7 +38,7 @@ def connected(*, dead_after: float = 60) -> Iterator[tuple[socket.socket, socket
 
 
 def frame(seq: int, image: bytes = b"") -> Frame:
-    return Frame(seq, 0.0, 0.0, image or picture(seq))
+    return Frame(seq, 0.0, time.monotonic(), image or picture(seq))
 
 
 def sent(frame: Frame) -> bytes:
