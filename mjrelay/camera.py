@@ -308,7 +308,7 @@ class Camera:
             self._notice_frozen(image, now)
         if self._interruptions and self.state == "streaming":
             self._notice_health()
-        if self.source.watched and not self._viewers:
+        if not self._viewers and self.source.watched:
             self.source.watched = now - self._left_at < _WATCHED_FOR
         if self._is_done():
             self._watchdog.bite()

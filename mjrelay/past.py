@@ -81,11 +81,12 @@ class Past:
         """
         if not self._seconds or frame.monotonic < self._retry_at:
             return
-        if _space(frame) > self._max_bytes:
+        space = max(len(frame.image), _LEAST_SPACE)
+        if space > self._max_bytes:
             self._kept.clear()
             return
         try:
-            self._write(frame)
+            self._write(frame, space)
         except OSError as error:
             self.clear()
             self._retry_at = frame.monotonic + _RETRY_AFTER
@@ -103,10 +104,10 @@ class Past:
             if self._kept and self._kept[0].seq <= kept.seq:
                 yield kept.captured_at, os.pread(self._fd, kept.length, kept.place)
 
-    def _write(self, frame: Frame) -> None:
+    def _write(self, frame: Frame, space: int) -> None:
         if not self._close:
             self._open()
-        place = self._make_room(_space(frame), frame.monotonic - self._seconds)
+        place = self._make_room(space, frame.monotonic - self._seconds)
         length = len(frame.image)
         if os.pwrite(self._fd, frame.image, place) < length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -145,7 +146,3 @@ class Past:
             hint = _HINTS.get(error.errno, _NO_MEMORY)
             log.warning("past.left_out", reason=error.strerror, hint=hint)
         self._told = True
-
-
-def _space(frame: Frame) -> int:
-    return max(len(frame.image), _LEAST_SPACE)

@@ -18,10 +18,11 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + patience
         self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self._timer = self._loop.call_at(self._until, self._look)
+        self._arm()
         return self
 
     async def __aexit__(
@@ -30,13 +31,13 @@ class Watchdog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        self._disarm()
         await self._timeout.__aexit__(kind, error, traceback)
 
     def feed(self, until: float) -> None:
         """Be quiet until a moment of the monotonic clock."""
         self._until = until
-        if until < self._timer.when():
+        if until < self._due:
             self._arm()
 
     def bite(self) -> None:
@@ -51,5 +52,11 @@ class Watchdog:
             self._arm()
 
     def _arm(self) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._until, self._look)
+        self._disarm()
+        self._due = self._until
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

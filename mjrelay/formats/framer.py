@@ -83,6 +83,7 @@ class JpegFramer:
         # What is kept lies from `_begin` to `_end`. The buffer stays: one that came and went with
         # each image would be new memory each time.
         self._buffer = bytearray(_ROOM)
+        self._view = memoryview(self._buffer)  # else what is put in would be copied twice
         self._begin = self._end = 0
         self._walk: _Walk | None = None
         self._promised: int | None = None
@@ -132,17 +133,17 @@ class JpegFramer:
         if end > len(self._buffer):
             self._make_room(len(data))
             end = self._end + len(data)
-        with memoryview(self._buffer) as view:  # else the data would be copied twice
-            view[self._end : end] = data
+        self._view[self._end : end] = data
         self._end = end
 
     def _make_room(self, count: int) -> None:
         """Move what is kept to the front; if that is not enough, into a larger buffer."""
         moved, size = self._begin, self._end - self._begin
-        buffer = self._buffer
-        if size + count > len(buffer):
+        kept = self._buffer[self._begin : self._end]
+        if size + count > len(self._buffer):
             self._buffer = bytearray(2 * (size + count))
-        self._buffer[:size] = buffer[self._begin : self._end]
+            self._view = memoryview(self._buffer)
+        self._view[:size] = kept
         self._begin, self._end = 0, size
         self._searched -= moved
         if self._walk is not None:
@@ -333,13 +334,11 @@ class JpegFramer:
             return self._break_off(walk, "oversized")
         self._keeps_promises &= self._promised == end - walk.start
         at = walk.start
-        with memoryview(self._buffer) as view:
-            pieces: list[bytes | memoryview] = []
-            for start, stop, replacement in walk.edits:
-                pieces += view[at:start], replacement
-                at = stop
-            image = b"".join((*pieces, view[at:end]))
-            del pieces
+        pieces: list[bytes | memoryview] = []
+        for start, stop, replacement in walk.edits:
+            pieces += self._view[at:start], replacement
+            at = stop
+        image = b"".join((*pieces, self._view[at:end]))
         self._leave(end)
         return image
 

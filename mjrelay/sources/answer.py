@@ -99,7 +99,7 @@ class Answer:
         if self._reader.decodes or not self.found:
             return True
         self._connection.expect(framer.missing)
-        return True if self.complete else None
+        return True if self._reader.complete else None
 
     def finish(self, framer: JpegFramer, show: Show) -> None:
         """Show the image that is whole now that the body has ended, if there is one."""

@@ -137,7 +137,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._is_plain = not transport.get_extra_info("ssl_object")
-        self._expected = 1
+        self._expected = 0
         self._overdue: asyncio.TimerHandle | None = None
         self._pause = 0.0
 
@@ -220,9 +220,9 @@ class Connection:
         Each piece of a picture would be a wake-up.
         """
         if self._pause:
-            self._wake_for(_MOST_EXPECTED, within=self._pause)
-        else:
-            self._wake_for(count, within=_LATE)
+            self._await(_MOST_EXPECTED, within=self._pause)
+        elif count or self._expected:
+            self._await(count, within=_LATE)
 
     def relax(self, pause: float) -> None:
         """Expect as much as comes in so many seconds, from now on: each picture is a wake-up, too.
@@ -232,24 +232,24 @@ class Connection:
         """
         self._pause = pause
         if not pause:
-            self._wake_for(1)
+            self._await(0)
 
-    def _wake_for(self, count: int, *, within: float = 0.0) -> None:
+    def _await(self, count: int, *, within: float = 0.0) -> None:
         """With TLS nobody knows how many bytes come."""
         if not self._is_plain:
             return
-        count = min(max(count, 1), _MOST_EXPECTED)
+        count = min(count, _MOST_EXPECTED)
         if self._overdue:
             self._overdue.cancel()
             self._overdue = None
-        if count > 1:
-            self._overdue = self._loop.call_later(within, self._wake_for, 1)
+        if count:
+            self._overdue = self._loop.call_later(within, self._await, 0)
         if count == self._expected:
             return
         self._expected = count
         with contextlib.suppress(OSError):
             # Lowering it makes the kernel look again (Linux 4.18 and later).
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(count, 1))
 
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.

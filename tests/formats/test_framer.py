@@ -555,6 +555,7 @@ def work(stream: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(framer_module, "_SCAN_END", pattern)
     framer = JpegFramer(boundary=b"frame")
     buffer = framer._buffer = Metered(framer_module._ROOM)
+    framer._view = memoryview(buffer)
     calls = 0
 
     def count(_frame: FrameType, _event: str, _arg: object) -> None:
