@@ -59,7 +59,12 @@ def mjrelay_of(name: str, checkout: Path) -> Relay:
         command += [f"{name}=http://127.0.0.1:{camera}/{name}" for name in names]
         return Service([command], [f"{ports[0]}/cameras/{name}/stream" for name in names])
 
-    return Relay(name, service, {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"})
+    environment = {
+        "PYTHONPATH": str(checkout),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "",  # it starts with its bytecode there, as when installed
+    }
+    return Relay(name, service, environment)
 
 
 def ours() -> Relay:
