@@ -18,6 +18,8 @@ OPENING = b"--" + BOUNDARY + b"\r\n"
 
 _CLOSING = b"\r\n" + OPENING
 _PART_TYPE = b"Content-Type: image/jpeg\r\n"
+# Every line is far below ffmpeg's limit of 128 bytes.
+_PART_HEAD = _PART_TYPE + b"Content-Length: %d\r\nX-Timestamp: %.6f\r\n\r\n"
 
 _DECLARED = re.compile(r"""boundary\s*=\s*("[^"]*"|'[^']*'|[^;,\s]+)""", re.IGNORECASE)
 _BOUNDARY_LINE = re.compile(rb"(?:^|\n)(--[^\r\n]+)")
@@ -78,22 +80,14 @@ def part(captured_at: float, image: bytes) -> Part:
         captured_at: When it was captured, in Unix seconds.
         image: The JPEG, SOI to EOI.
     """
-    return _part(_part_head(captured_at, len(image)), image, _CLOSING)
-
-
-def _part_head(captured_at: float, length: int) -> bytes:
-    """The lines before an image. Every line is far below ffmpeg's limit of 128 bytes."""
-    return (
-        _PART_TYPE + f"Content-Length: {length}\r\nX-Timestamp: {captured_at:.6f}\r\n\r\n".encode()
-    )
-
-
-def _part(*pieces: bytes) -> Part:
-    return Part(pieces, sum(map(len, pieces)))
+    head = _PART_HEAD % (len(image), captured_at)
+    return Part((head, image, _CLOSING), len(head) + len(image) + len(_CLOSING))
 
 
 ADVANCE_OPENING = OPENING + _PART_TYPE + b"\r\n"
 """`OPENING` for clients that asked for `advance_headers`."""
+
+_ADVANCE_CLOSING = b"\r\n" + ADVANCE_OPENING
 
 
 def advance_part(image: bytes) -> Part:
@@ -102,4 +96,4 @@ def advance_part(image: bytes) -> Part:
     Chromium and WebKit show an image once the next head has arrived (Chromium bug 527446). The
     next length cannot be known yet, hence no Content-Length, and hence only on request.
     """
-    return _part(image, b"\r\n" + ADVANCE_OPENING)
+    return Part((image, _ADVANCE_CLOSING), len(image) + len(_ADVANCE_CLOSING))
