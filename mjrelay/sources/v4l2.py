@@ -94,7 +94,7 @@ class V4l2Source(Source):
         self._keeping = threading.Lock()
         self._wanted: Capture | None = None
         self._cost_told = False
-        self._encoded_at = -math.inf  # so far, since it was opened
+        self._encoded_at = -math.inf
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -223,7 +223,7 @@ class V4l2Source(Source):
     def _looking(self, device: Capture, look: Callable[[], None]) -> Iterator[None]:
         """Look whenever the device has a buffer, or an error, or hotplug says so."""
         loop, fd = asyncio.get_running_loop(), device.fileno()
-        self._look = look
+        self._look = partial(copy_context().run, look)  # so that the log names the camera
         loop.add_reader(fd, look)
         try:
             yield
