@@ -222,23 +222,21 @@ class Connection:
         if self._pause:
             self._await(_MOST_EXPECTED, within=self._pause)
         elif count or self._expected:
-            self._await(count, within=_LATE)
+            self._await(min(count, _MOST_EXPECTED), within=_LATE)
 
-    def relax(self, pause: float) -> None:
+    def coalesce(self, pause: float) -> None:
         """Expect as much as comes in so many seconds, from now on: each picture is a wake-up, too.
 
         Args:
             pause: How long the first of it may wait for the rest; 0: no longer.
         """
         self._pause = pause
-        if not pause:
-            self._await(0)
+        self._await(_MOST_EXPECTED if pause else 0, within=pause)
 
     def _await(self, count: int, *, within: float = 0.0) -> None:
         """With TLS nobody knows how many bytes come."""
         if not self._is_plain:
             return
-        count = min(count, _MOST_EXPECTED)
         if self._overdue:
             self._overdue.cancel()
             self._overdue = None
@@ -256,7 +254,7 @@ class Connection:
 
         A camera that ignores the FIN is given up after a second; then the kernel resets it.
         """
-        self.relax(0)
+        self.coalesce(0)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():

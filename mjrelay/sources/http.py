@@ -25,6 +25,7 @@ from mjrelay.formats.http1 import ResponseHead
 from mjrelay.formats.tally import Tally
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.answer import Answer, refusal
+from mjrelay.sources.coalescing import Coalescing
 from mjrelay.sources.connection import Connection
 
 _MAX_REDIRECTS = 3
@@ -37,8 +38,7 @@ _POLL_FPS = 5.0
 # the moment it returns.
 _QUICK_ACCEPT = 1.0
 _QUICK_CONNECT_TIMEOUT = 2.0
-# While nobody watches, so long may pictures wait for each other: to be woken up for each of them
-# costs as much as all else that is done with them.
+# While nobody watches, so long may pictures wait for each other.
 _UNWATCHED_PAUSE = 0.2
 
 
@@ -62,22 +62,19 @@ class HttpSource(Source):
         self._connection: Connection | None = None
         self._free_at = 0.0
         self._quick = False
-        self._watched = False
         # A camera that nobody watches must not look silent.
-        self._unwatched_pause = min(_UNWATCHED_PAUSE, config.stall_timeout / 2)
+        self._coalescing = Coalescing(min(_UNWATCHED_PAUSE, config.stall_timeout / 2))
         self._head: ResponseHead | None = None
         self._framing = ""
 
     @property
     def watched(self) -> bool:
-        """Whether anybody is looking: if not, pictures are taken a few at a time."""
-        return self._watched
+        """Whether anybody is looking: if not, pictures may be taken a few at a time."""
+        return self._coalescing.watched
 
     @watched.setter
     def watched(self, watched: bool) -> None:
-        self._watched = watched
-        if self._connection:
-            self._connection.relax(0 if watched else self._unwatched_pause)
+        self._coalescing.watched = watched
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
@@ -136,11 +133,11 @@ class HttpSource(Source):
             tls_verify=self._config.tls_verify,
         )
         self._quick = loop.time() - started < _QUICK_ACCEPT
-        self._connection.relax(0 if self._watched else self._unwatched_pause)
 
     async def _hang_up(self, *, pause: float | None = None) -> None:
         """Close the connection, if there is one, and note when the next may be dialled."""
         connection, self._connection = self._connection, None
+        self._coalescing.end()
         if connection:
             try:
                 await connection.close()
@@ -224,6 +221,8 @@ class HttpSource(Source):
         """Show the images of this answer and, if it holds a single one, of the next."""
         loop = asyncio.get_running_loop()
         head = answer.head
+        assert self._connection
+        self._coalescing.begin(self._connection, lambda: answer.found)
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
         while True:
             asked_at = loop.time()

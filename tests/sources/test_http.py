@@ -26,7 +26,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.formats.framer import JpegFramer
-from mjrelay.sources import http
+from mjrelay.sources import coalescing, http
 from mjrelay.sources.http import HttpSource
 from tests.support.camera import (
     AskAuth,
@@ -272,36 +272,39 @@ def one_by_one(numbers: Iterable[int]) -> list[Step]:
     return [step for part in parts for step in (part, Pause(0.02))]
 
 
-async def test_while_nobody_watches_pictures_are_taken_together(
-    fed: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 0.5)
-    steps = [Send(HttpHead), *one_by_one(range(9)), Silence()]
-    async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
-        source = source_of(camera.url, watched=False, stall_timeout=5)
-        assert await take(source, 9) == [*map(picture, range(9))]
-    assert len(fed) <= 4  # the first, the others, and what a busy computer adds
-
-
-async def test_who_begins_to_watch_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures may soon wait for each other, and then for long."""
     monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 30)
-    steps = [Send(HttpHead), *one_by_one([1, 2, 3]), Pause(1), *one_by_one([4]), Silence()]
+    monkeypatch.setattr(coalescing, "_SETTLED_AFTER", 0.1)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_while_nobody_watches_pictures_are_taken_together(fed: list[int]) -> None:
+    steps = [Send(HttpHead), *one_by_one([1]), Pause(0.2), *one_by_one(range(2, 12)), Silence()]
     async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
+        source = source_of(camera.url, watched=False, stall_timeout=1)
+        assert await take(source, 11) == [*map(picture, range(1, 12))]
+    assert len(fed) <= 4  # the first, the second, the others, and what a busy computer adds
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_begins_to_watch_waits_for_nothing() -> None:
+    numbers = [*one_by_one([1]), Pause(0.2), *one_by_one([2, 3]), Pause(1), *one_by_one([4])]
+    async with ScriptedCamera([Send(HttpHead), *numbers, Silence()]) as camera:
         source = source_of(camera.url, watched=False, stall_timeout=60)
-        async with images_of(source) as images:
-            assert [await anext(images) for _ in range(2)] == [picture(1), picture(2)]
-            third = asyncio.ensure_future(anext(images))
-            assert not (await asyncio.wait({third}, timeout=0.3))[0], "it waits for others"
+        async with asyncio.timeout(5), images_of(source) as images:
+            assert await anext(images) == picture(1)
+            second = asyncio.ensure_future(anext(images))
+            assert not (await asyncio.wait({second}, timeout=0.6))[0], "it waits for others"
             source.watched = True
-            assert await third == picture(3)
-            assert await anext(images) == picture(4)
+            assert await second == picture(2)
+            assert [await anext(images) for _ in range(2)] == [picture(3), picture(4)]
 
 
-async def test_a_camera_that_nobody_watches_does_not_look_silent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http, "_UNWATCHED_PAUSE", 30)
-    steps = [Send(HttpHead), *one_by_one([1, 2]), Silence()]
+@pytest.mark.usefixtures("hasty")
+async def test_a_camera_that_nobody_watches_does_not_look_silent() -> None:
+    steps = [Send(HttpHead), *one_by_one([1]), Pause(0.2), *one_by_one([2]), Silence()]
     async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
         source = source_of(camera.url, watched=False, stall_timeout=0.2)
         assert await take(source, 2) == [picture(1), picture(2)]
