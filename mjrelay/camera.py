@@ -35,8 +35,8 @@ _DOWN = ("recovering", "absent")
 # A silence is noticed when its time is over. If it was not, so much later, nothing will notice it.
 _STUCK_AFTER = 30.0
 
-# Who asks for single pictures comes back; until then, none shall be late.
-_WATCHED_FOR = 10.0
+# After the last viewer pictures are taken at once for so long: who asks for snapshots asks again.
+_UNWATCHED_AFTER = 10.0
 
 log = structlog.get_logger()
 
@@ -278,7 +278,7 @@ class Camera:
         """
         async with self.source.open() as stream:
             self.opens += 1
-            if self._is_done():
+            if self._is_done():  # a restart was asked for, or its viewers left, meanwhile
                 return
             try:
                 async with Watchdog(self.config.first_frame_timeout) as self._watchdog:
@@ -309,7 +309,7 @@ class Camera:
         if self._interruptions and self.state == "streaming":
             self._notice_health()
         if not self._viewers and self.source.watched:
-            self.source.watched = now - self._left_at < _WATCHED_FOR
+            self.source.watched = now - self._left_at < _UNWATCHED_AFTER
         if self._is_done():
             self._watchdog.bite()
 

@@ -21,7 +21,7 @@ from mjrelay.web.listening import Listener
 from mjrelay.web.server import web_server
 from mjrelay.web.streams import Clients
 
-# systemd's status line is refreshed so often, and the watchdog fed at least so.
+# systemd's status line is refreshed so often, and its watchdog fed at least so.
 _TELL_EVERY = 5.0
 
 log = structlog.get_logger()

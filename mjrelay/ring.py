@@ -95,4 +95,5 @@ class FrameRing:
         times = [time for time in self._times if now - time <= _RATE_WINDOW]
         if len(times) < 2:  # noqa: PLR2004 - a rate needs two moments
             return 0.0
-        return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
+        later = sum(time > times[0] for time in times)  # several may have come at once
+        return later / max(times[-1] - times[0], 1e-6)

@@ -16,12 +16,13 @@ class Watchdog:
 
     def __init__(self, patience: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + patience
+        self._patience = patience
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
+        self._until = self._loop.time() + self._patience
         self._arm()
         return self
 
@@ -35,17 +36,17 @@ class Watchdog:
         await self._timeout.__aexit__(kind, error, traceback)
 
     def feed(self, until: float) -> None:
-        """Be quiet until a moment of the monotonic clock."""
+        """Raise at a moment of the loop's clock, the monotonic one, unless fed again before."""
         self._until = until
         if until < self._due:
             self._arm()
 
     def bite(self) -> None:
-        """Raise now."""
+        """End the wait at the next turn of the loop, by raising TimeoutError there."""
         if not self._timeout.expired():
             self._timeout.reschedule(0)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._loop.time() >= self._until:
             self.bite()
         else:
@@ -54,7 +55,7 @@ class Watchdog:
     def _arm(self) -> None:
         self._disarm()
         self._due = self._until
-        self._timer = self._loop.call_at(self._due, self._look)
+        self._timer = self._loop.call_at(self._due, self._check)
 
     def _disarm(self) -> None:
         if self._timer:

@@ -76,7 +76,7 @@ async def test_the_past_is_given_back_when_a_camera_ends_or_gets_another_configu
 async def test_its_source_is_watched_for_a_while_after_the_last_viewer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mjrelay.camera._WATCHED_FOR", 0.1)
+    monkeypatch.setattr("mjrelay.camera._UNWATCHED_AFTER", 0.1)
     source = ScriptedSource([*steps(1), 0.05, *steps(2), 0.15, *steps(3), SILENCE])
     camera = scripted(source, stall_timeout=30)
     with camera.watched():

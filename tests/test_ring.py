@@ -66,6 +66,13 @@ def test_the_newest_frame_is_kept_however_long_after_the_others() -> None:
     assert ring.newest is last
 
 
+def test_the_rate_of_frames_that_come_some_at_once_is_right() -> None:
+    ring = FrameRing()
+    for number in range(90):
+        ring.publish(frame(number, at=number // 6 * 0.2))
+    assert ring.fps(90 / 30) == pytest.approx(30)
+
+
 def test_a_cleared_ring_has_nothing() -> None:
     ring = FrameRing()
     ring.publish(frame(1))

@@ -18,7 +18,8 @@ _TELLING = frozenset({jpeg.M_DHT, jpeg.M_APP1, jpeg.M_SOS}) | jpeg.FRAME_HEADERS
 _BEFORE_BOUNDARY = re.compile(rb"\r?\n(?:--)?\Z")
 _PADDING = (b"\0", b"\xff", b"\xd9")
 
-# What stands between two images is a part's head of some 100 bytes; more is not a head.
+# What stands between two images is a part's head of some 100 bytes; more is not a head. So much may
+# be searched again with each piece.
 _MAX_GAP = 4096
 
 # Enough for a picture of most cameras; it grows for those of others.
@@ -29,7 +30,8 @@ class _Walk:
     """How far the walk through an image has come, as places in the buffer.
 
     Attributes:
-        start: Where the image begins; before what is kept of it, once it is too large.
+        start: Where the image begins. Once it is too large, that is before what is kept of it, and
+            may be negative.
         position: Where to go on: at a marker, or inside a scan.
         resume: Where the next image may begin should this one break off. All bytes before it were
             seen to belong to this image, so none is walked twice.
@@ -63,17 +65,23 @@ class JpegFramer:
     Feed it a multipart body, concatenated JPEGs or one picture, in pieces of any size: the images
     do not depend on how the bytes were cut. Each image begins with SOI, ends with EOI, has Huffman
     tables and no thumbnail, and is otherwise the camera's own bytes. Time is linear in the bytes
-    fed; memory is bounded by `max_size` and the largest piece.
+    fed. Memory grows up to twice `max_size` and the largest piece, and is kept.
 
     Args:
         max_size: Largest image in bytes. A longer one is a lost EOI, not a picture.
         boundary: The multipart boundary the camera declared, if any. Only a hint: it shows where
             an image without EOI ends. The boundary seen on the wire is preferred.
         tally: Where to count what was dropped and tolerated.
+        room: Bytes of memory to begin with.
     """
 
     def __init__(
-        self, *, max_size: int = 8 * 2**20, boundary: bytes = b"", tally: Tally | None = None
+        self,
+        *,
+        max_size: int = 8 * 2**20,
+        boundary: bytes = b"",
+        tally: Tally | None = None,
+        room: int = _ROOM,
     ) -> None:
         self.tally = tally or Tally()
         self.foreign_type = ""
@@ -82,7 +90,7 @@ class JpegFramer:
         self._boundary = boundary
         # What is kept lies from `_begin` to `_end`. The buffer stays: one that came and went with
         # each image would be new memory each time.
-        self._buffer = bytearray(_ROOM)
+        self._buffer = bytearray(room)
         self._view = memoryview(self._buffer)  # else what is put in would be copied twice
         self._begin = self._end = 0
         self._walk: _Walk | None = None
@@ -215,7 +223,7 @@ class JpegFramer:
     # Through an image
 
     def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - one branch a marker
-        """Walk on through the image at the start of the buffer.
+        """Walk on through the present image.
 
         Returns:
             The image; empty bytes when it broke off and was dropped; None to wait for more bytes.

@@ -18,7 +18,7 @@ Show = Callable[[bytes], None]
 """What is done with each image, a whole JPEG. It never blocks."""
 
 Stream = Callable[[Show], Awaitable[None]]
-"""What an open source does: show its images, until it is cancelled or raises SourceError."""
+"""Given what to do with each image, runs until it is cancelled or raises SourceError."""
 
 
 class Source(ABC):
@@ -27,8 +27,8 @@ class Source(ABC):
     Attributes:
         label: The address as people may see it, without credentials.
         tally: What its bytes had to be forgiven, over its whole life.
-        watched: Set by the camera: whether anybody is looking, for sources to which a picture
-            costs something.
+        watched: Set by the camera: whether anybody is looking, or was until a moment ago, for
+            sources to which a picture costs something.
         handing_over: Set when the process ends: what the next one can take over stays as it is.
         remedies: What can be done for a source that fails, beside opening it again. Each raises
             RemedyFailed when it cannot be done.

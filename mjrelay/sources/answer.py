@@ -76,10 +76,11 @@ class Answer:
             self._early = self._first_piece(data)
 
     async def show_images(self, framer: JpegFramer, show: Show) -> bool:
-        """Show the images in what comes, until there may be something to decide.
+        """Show the images in what comes, with no wake-up for each.
 
         Returns:
-            Whether the body goes on.
+            False when all of the body has come. True now and then before: for whoever would like
+            to know whether the first image has come, or what else it is that comes.
 
         Raises:
             SourceError: The connection broke, or the body cannot be read.
@@ -89,21 +90,23 @@ class Answer:
             await asyncio.sleep(0)  # a little gzip can become many pieces; others want a turn
             self._feed(framer, piece, show)
             return True
-        if self._reader.ended:
+        if self.complete:
             return False
         return bool(await self._connection.take(partial(self._use, framer, show)))
-
-    def _use(self, framer: JpegFramer, show: Show, data: memoryview) -> Literal[True] | None:
-        """Show the images in some bytes. None: there is nothing to decide, and so no wake-up."""
-        self._feed(framer, self._first_piece(data), show)
-        if self._reader.decodes or not self.found:
-            return True
-        self._connection.expect(framer.missing)
-        return True if self._reader.complete else None
 
     def finish(self, framer: JpegFramer, show: Show) -> None:
         """Show the image that is whole now that the body has ended, if there is one."""
         self._show(framer.finish(complete=self.complete), show)
+
+    def _use(self, framer: JpegFramer, show: Show, data: memoryview) -> Literal[True] | None:
+        """Show the images in some bytes. None: no need to wake up for that."""
+        is_new = not self.found
+        self._feed(framer, self._first_piece(data), show)
+        if is_new:
+            return True
+        decodes = self._reader.decodes
+        self._connection.expect(0 if decodes else framer.missing)
+        return True if decodes or self._reader.complete else None
 
     def _feed(self, framer: JpegFramer, piece: bytes | memoryview, show: Show) -> None:
         self._length += len(piece)

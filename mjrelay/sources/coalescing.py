@@ -14,10 +14,10 @@ import structlog
 
 from mjrelay.sources.connection import Connection
 
-# So long is watched how many pictures come, before and after.
+# The rate is measured for so long before pictures wait, and for so long while they do.
 _SETTLED_AFTER = 10.0
 _JUDGED_AFTER = 5.0
-# Of the pictures that came before. A camera's rate varies, with the light for one.
+# Less than this share of the rate before is harm. A rate varies by itself, with the light for one.
 _ENOUGH = 0.8
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ class Coalescing:
     """Decides when what a connection brings may wait for more.
 
     Args:
-        pause: For so many seconds at most.
+        pause: Seconds a picture may wait for others.
     """
 
     def __init__(self, pause: float) -> None:
@@ -36,6 +36,7 @@ class Coalescing:
         self._does_harm = False
         self._connection: Connection | None = None
         self._count: Callable[[], int] = int
+        self._since, self._before = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -54,12 +55,14 @@ class Coalescing:
             self._start_soon()
 
     def begin(self, connection: Connection, count: Callable[[], int]) -> None:
-        """Take up a connection that begins to bring pictures.
+        """Take up a connection that has brought its first picture; again and again is fine.
 
         Args:
-            connection: It.
+            connection: Where pictures come from.
             count: How many pictures it has brought so far.
         """
+        if connection is self._connection or not connection.can_wait:
+            return
         self._connection, self._count = connection, count
         self._note()
         if not self._watched:
@@ -75,17 +78,19 @@ class Coalescing:
         self._after(_SETTLED_AFTER - self._noted_for(), self._start)
 
     def _start(self) -> None:
-        if self._connection and not self._does_harm:
-            rate = self._rate()
-            self._note()
-            self._connection.coalesce(self._pause)
-            self._after(_JUDGED_AFTER, self._judge, rate)
+        assert self._connection
+        if self._does_harm:
+            return
+        rate = self._rate()
+        self._note()
+        self._connection.coalesce(self._pause)
+        self._after(_JUDGED_AFTER, self._judge, rate)
 
     def _stop(self) -> None:
-        if self._connection:
-            self._cancel()
-            self._connection.coalesce(0)
-            self._note()
+        assert self._connection
+        self._cancel()
+        self._connection.coalesce(0)
+        self._note()
 
     def _judge(self, rate: float) -> None:
         """Stop for good if fewer pictures come than did."""

@@ -136,7 +136,8 @@ class Connection:
         self._inbox = inbox
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._is_plain = not transport.get_extra_info("ssl_object")
+        self.can_wait = not transport.get_extra_info("ssl_object")
+        """What comes can be let wait. With TLS nobody knows how many bytes come."""
         self._expected = 0
         self._overdue: asyncio.TimerHandle | None = None
         self._pause = 0.0
@@ -217,31 +218,32 @@ class Connection:
     def expect(self, count: int) -> None:
         """Let the kernel be silent until so many bytes are there, the end is, or a moment is over.
 
-        Each piece of a picture would be a wake-up.
+        Each piece of a picture would be a wake-up. While pictures are coalesced the count is of no
+        matter.
         """
         if self._pause:
-            self._await(_MOST_EXPECTED, within=self._pause)
+            self._set_low_water(_MOST_EXPECTED, within=self._pause)
         elif count or self._expected:
-            self._await(min(count, _MOST_EXPECTED), within=_LATE)
+            self._set_low_water(min(count, _MOST_EXPECTED), within=_LATE)
 
     def coalesce(self, pause: float) -> None:
-        """Expect as much as comes in so many seconds, from now on: each picture is a wake-up, too.
+        """Let what comes wait for more, from now on: each picture is a wake-up, too.
 
         Args:
-            pause: How long the first of it may wait for the rest; 0: no longer.
+            pause: Seconds that the first byte may wait; 0 ends it.
         """
         self._pause = pause
-        self._await(_MOST_EXPECTED if pause else 0, within=pause)
+        self._set_low_water(_MOST_EXPECTED if pause else 0, within=pause)
 
-    def _await(self, count: int, *, within: float = 0.0) -> None:
-        """With TLS nobody knows how many bytes come."""
-        if not self._is_plain:
+    def _set_low_water(self, count: int, *, within: float = 0.0) -> None:
+        """Let the kernel wake us up for so many bytes, or when a time is over; 0: for any."""
+        if not self.can_wait:
             return
         if self._overdue:
             self._overdue.cancel()
             self._overdue = None
         if count:
-            self._overdue = self._loop.call_later(within, self._await, 0)
+            self._overdue = self._loop.call_later(within, self._set_low_water, 0)
         if count == self._expected:
             return
         self._expected = count

@@ -221,8 +221,6 @@ class HttpSource(Source):
         """Show the images of this answer and, if it holds a single one, of the next."""
         loop = asyncio.get_running_loop()
         head = answer.head
-        assert self._connection
-        self._coalescing.begin(self._connection, lambda: answer.found)
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
         while True:
             asked_at = loop.time()
@@ -240,9 +238,11 @@ class HttpSource(Source):
             boundary=multipart.declared_boundary(answer.head.media_type),
             tally=self.tally,
         )
-        while await answer.show_images(framer, show) and not answer.complete:
-            is_early = framer.between_images and not answer.found
-            if is_early and (error := answer.diagnose(framer.foreign_type)):
+        while await answer.show_images(framer, show):
+            if answer.found:
+                assert self._connection
+                self._coalescing.begin(self._connection, lambda: answer.found)
+            elif framer.between_images and (error := answer.diagnose(framer.foreign_type)):
                 raise error
         answer.finish(framer, show)
         if not answer.found and (error := answer.diagnose(framer.foreign_type, ended=True)):

@@ -187,11 +187,10 @@ class V4l2Source(Source):
 
     async def _stream(self, device: Capture, mode: Mode, show: Show) -> None:
         if mode.format in modes.PASSED_THROUGH:
+            # For ever: it makes something of no buffer that would be waited for.
             await self._read(device, mode, partial(self._show_framed, show))
-        self._tell_cost(mode)
-        self._encoded_at = -math.inf
-        while True:
-            show(await self._encoded(device, mode))
+        else:
+            await self._show_encoded(device, mode, show)
 
     async def _read(self, device: Capture, mode: Mode, use: Callable[[bytes], T | None]) -> T:
         """Let `use` have each buffer that is not damaged, until it makes something of it.
@@ -205,7 +204,7 @@ class V4l2Source(Source):
             if made.done():
                 return
             try:
-                data = device.read()
+                data = _read(device)
                 if data == b"":
                     self.tally.dropped["damaged"] += 1
                 elif data and (result := use(data)) is not None:
@@ -216,8 +215,9 @@ class V4l2Source(Source):
         try:
             with self._looking(device, look):
                 return await made
-        except OSError as error:
-            raise await self._call(partial(self._claim.explained, error, device, mode)) from error
+        except _ReadFailed as failed:
+            explained = partial(self._claim.explained, failed.error, device, mode)
+            raise await self._call(explained) from failed.error
 
     @contextmanager
     def _looking(self, device: Capture, look: Callable[[], None]) -> Iterator[None]:
@@ -242,11 +242,17 @@ class V4l2Source(Source):
             return [image]
         dropped = self.tally.dropped
         already = dropped.total()
-        framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
+        framer = JpegFramer(max_size=self._max_frame, tally=self.tally, room=len(data))
         images = framer.feed(data) or framer.finish()
         if not images and dropped.total() == already:
             dropped["not_jpeg"] += 1
         return images[:1]
+
+    async def _show_encoded(self, device: Capture, mode: Mode, show: Show) -> None:
+        self._tell_cost(mode)
+        self._encoded_at = -math.inf
+        while True:
+            show(await self._encoded(device, mode))
 
     async def _encoded(self, device: Capture, mode: Mode) -> bytes:
         """The next picture that is worth to be encoded."""
@@ -288,6 +294,21 @@ class V4l2Source(Source):
                 f"the USB reset got no answer within {_RESET_TIMEOUT:g} s",
                 "unplug it and plug it in again",
             ) from error
+
+
+class _ReadFailed(Exception):
+    """The device gave an error in place of a buffer."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _read(device: Capture) -> bytes | None:
+    try:
+        return device.read()
+    except OSError as error:
+        raise _ReadFailed(error) from error
 
 
 def _encode(data: bytes, size: tuple[int, int]) -> bytes:

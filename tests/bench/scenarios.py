@@ -30,8 +30,8 @@ _OTHERS_LONGER = 4.0
 _GROWN_AFTER = 10.0
 # How long it is then watched, in windows: up to 40 s with the usual ones of 5 s.
 _GROWTH_WINDOWS = 6
-# After the visit of the client that waited for the first frame.
-# mjrelay takes the one that looked whether it streams for a viewer until ten seconds are over.
+# After the visit of the client that waited for the first frame: mjrelay counts it as a viewer for
+# ten seconds more.
 _IDLE_SETTLE = 11.0
 
 

@@ -6,7 +6,6 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -497,9 +496,8 @@ def test_the_size_of_the_buffer_makes_no_difference(
 ) -> None:
     usual = JpegFramer(max_size=2000)
     images = usual.feed(stream) + usual.finish()
-    with patch.object(framer_module, "_ROOM", room):
-        framer = JpegFramer(max_size=2000)
-        assert cut(torn(stream, sizes), framer) == images
+    framer = JpegFramer(max_size=2000, room=room)
+    assert cut(torn(stream, sizes), framer) == images
     assert framer.tally == usual.tally
     # An image of the greatest size or a segment, and what came with its end; twice, as it grows.
     assert len(framer._buffer) <= max(room, 2 * (2000 + 65_537 + 2 * max(sizes)))

@@ -15,7 +15,10 @@ PAUSE = 0.2
 class Camera:
     """A connection that brings pictures, and notes when they may wait."""
 
-    def __init__(self, *, watched: bool = False, patient_fps: float = 30.0) -> None:
+    def __init__(
+        self, *, watched: bool = False, patient_fps: float = 30.0, can_wait: bool = True
+    ) -> None:
+        self.can_wait = can_wait
         self.told: list[tuple[float, float]] = []
         self.coalescing = Coalescing(PAUSE)
         self.coalescing.watched = watched
@@ -86,6 +89,24 @@ async def test_a_camera_that_sends_less_then_is_let_alone_for_good(fps: float) -
 async def test_a_camera_that_does_not_mind_is_not_asked_again(fps: float) -> None:
     camera = Camera(patient_fps=fps)
     await asyncio.sleep(600)
+    assert camera.told == [(10, PAUSE)]
+
+
+@jumping
+async def test_where_nothing_can_wait_nothing_is_judged() -> None:
+    camera = Camera(patient_fps=13, can_wait=False)
+    for watched in (True, False):
+        await asyncio.sleep(60)
+        camera.coalescing.watched = watched
+    assert not camera.told
+
+
+@jumping
+async def test_to_begin_again_and_again_changes_nothing() -> None:
+    camera = Camera()
+    for _ in range(20):
+        await asyncio.sleep(1)
+        camera.begin()
     assert camera.told == [(10, PAUSE)]
 
 

@@ -25,7 +25,7 @@ from mjrelay.errors import (
     SourceStalled,
     SourceUnreachable,
 )
-from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.http1 import ResponseReader
 from mjrelay.sources import coalescing, http
 from mjrelay.sources.http import HttpSource
 from tests.support.camera import (
@@ -239,15 +239,15 @@ async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How much the framer was given each time: each was a wake-up."""
+    """How many bytes of the answer came each time: each was a wake-up."""
     sizes: list[int] = []
-    feed = JpegFramer.feed
+    feed = ResponseReader.feed
 
-    def noted(framer: JpegFramer, data: bytes | memoryview) -> list[bytes]:
+    def noted(reader: ResponseReader, data: bytes | memoryview) -> Iterable[bytes | memoryview]:
         sizes.append(len(data))
-        return feed(framer, data)
+        return feed(reader, data)
 
-    monkeypatch.setattr(JpegFramer, "feed", noted)
+    monkeypatch.setattr(ResponseReader, "feed", noted)
     return sizes
 
 
@@ -285,7 +285,49 @@ async def test_while_nobody_watches_pictures_are_taken_together(fed: list[int]) 
     async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
         source = source_of(camera.url, watched=False, stall_timeout=1)
         assert await take(source, 11) == [*map(picture, range(1, 12))]
-    assert len(fed) <= 4  # the first, the second, the others, and what a busy computer adds
+    assert len(fed) <= 5  # the head, the first, the others, and what a busy computer adds
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_chunks_are_taken_together_too(fed: list[int]) -> None:
+    def chunk(numbers: Iterable[int]) -> Send:
+        data = multipart([picture(number) for number in numbers])
+        return Send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    head = Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    later: list[Step] = [s for n in range(2, 12) for s in (chunk([n]), Pause(0.02))]
+    steps: list[Step] = [head, chunk([1]), Pause(0.2), *later, Silence()]
+    async with ScriptedCamera(steps) as camera:
+        source = source_of(camera.url, watched=False, stall_timeout=1)
+        async with asyncio.timeout(5):
+            assert await take(source, 11) == [*map(picture, range(1, 12))]
+    assert len(fed) <= 5
+
+
+async def test_the_rate_of_a_camera_is_measured_from_its_first_picture_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(
+        coalescing.Coalescing, "begin", lambda _, __, count: counted.append(count())
+    )
+    steps = [Send(HttpHead), Send(b"--frame\r\n"), Pause(0.1), *one_by_one([1, 2]), Silence()]
+    async with ScriptedCamera(steps) as camera:
+        await take(source_of(camera.url), 2)
+    assert counted == [1]
+
+
+@pytest.mark.parametrize("length", ["", "Content-Length: {}"])
+async def test_a_large_compressed_picture_comes_whole(length: str) -> None:
+    filler = b"\xff\xfe\xff\xf0" + bytes(65518)
+    large = picture(1)[:2] + filler * 48 + picture(1)[2:]
+    body = gzip.compress(large)
+    headers = ["Content-Encoding: gzip", length.format(len(body))]
+    wire = answer(body, "image/jpeg", *filter(None, headers))
+    async with ScriptedCamera([Send(wire), Close()]) as camera:
+        source = source_of(camera.url)
+        assert await take(source, 1) == [large]
+    assert source.tally.tolerated == {"compressed though not asked for": 1}
 
 
 @pytest.mark.usefixtures("hasty")

@@ -196,6 +196,15 @@ async def test_images_come_as_the_camera_made_them(plug: Plug) -> None:
     assert source.tally.dropped == {}
 
 
+async def test_a_fault_of_whoever_takes_the_images_is_not_the_device_s(plug: Plug) -> None:
+    def fail(_: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async with asyncio.timeout(5), plug(FakeDevice([stamped(1)])).open() as stream:
+        with pytest.raises(OSError, match="no room"):
+            await stream(fail)
+
+
 async def test_images_come_while_they_are_made(plug: Plug) -> None:
     device = FakeDevice()
     async with asyncio.timeout(5), images_of(plug(device)) as images:
