@@ -311,7 +311,8 @@ async def test_the_rate_of_a_camera_is_measured_from_its_first_picture_on(
     monkeypatch.setattr(
         coalescing.Coalescing, "begin", lambda _, __, count: counted.append(count())
     )
-    steps = [Send(HttpHead), Send(b"--frame\r\n"), Pause(0.1), *one_by_one([1, 2]), Silence()]
+    pictures = one_by_one([1, 2])
+    steps: list[Step] = [Send(HttpHead), Send(b"--frame\r\n"), Pause(0.1), *pictures, Silence()]
     async with ScriptedCamera(steps) as camera:
         await take(source_of(camera.url), 2)
     assert counted == [1]
