@@ -140,7 +140,7 @@ class Camera:
         self._asked = remedy
         self.wake()
         if self._watchdog:
-            self._watchdog.bite()
+            self._watchdog.release()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -311,7 +311,7 @@ class Camera:
         if not self._viewers and self.source.watched:
             self.source.watched = now - self._left_at < _UNWATCHED_AFTER
         if self._is_done():
-            self._watchdog.bite()
+            self._watchdog.release()
 
     def _notice_health(self) -> None:
         """End an outage when frames have come for a while: a camera may come and go for ever."""

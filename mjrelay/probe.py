@@ -100,7 +100,7 @@ async def probe(
     def note(image: bytes) -> None:
         times.append(time.monotonic())
         sizes.append(len(image))
-        if len(times) == 1:
+        if len(times) == 1 and not timer.expired():
             timer.reschedule(asyncio.get_running_loop().time() + seconds)
         report.width, report.height = jpeg.dimensions(image) or (None, None)
         progress(f"{len(times)} pictures …")

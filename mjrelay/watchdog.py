@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Watchdog:
-    """While entered, raises TimeoutError unless it is fed in time.
+    """While entered, raises TimeoutError unless it is fed in time; or ends quietly when told to.
 
     Feeding moves a time, not a timer: it can be done for every frame.
 
@@ -19,6 +19,7 @@ class Watchdog:
         self._patience = patience
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
+        self._is_released = False
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
@@ -31,9 +32,15 @@ class Watchdog:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> bool:
         self._disarm()
-        await self._timeout.__aexit__(kind, error, traceback)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            if not self._is_released:
+                raise
+            return True
+        return False
 
     def feed(self, until: float) -> None:
         """Raise at a moment of the loop's clock, the monotonic one, unless fed again before."""
@@ -41,16 +48,20 @@ class Watchdog:
         if until < self._due:
             self._arm()
 
-    def bite(self) -> None:
-        """End the wait at the next turn of the loop, by raising TimeoutError there."""
-        if not self._timeout.expired():
-            self._timeout.reschedule(0)
+    def release(self) -> None:
+        """End what is entered at the next turn of the loop, without an error."""
+        self._is_released = True
+        self._expire()
 
     def _check(self) -> None:
         if self._loop.time() >= self._until:
-            self.bite()
+            self._expire()
         else:
             self._arm()
+
+    def _expire(self) -> None:
+        if not self._timeout.expired():
+            self._timeout.reschedule(0)
 
     def _arm(self) -> None:
         self._disarm()

@@ -27,6 +27,7 @@ from mjrelay.fanout import OFFLINE_AFTER
 from mjrelay.recovery import ladder
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.sources import Show, Stream
+from mjrelay.watchdog import Watchdog
 from tests.support.pasts import open_pasts
 from tests.support.pictures import picture, stamped
 from tests.support.serving import camera_for, running, scripted, until
@@ -975,6 +976,25 @@ async def test_a_camera_that_is_idle_is_not_restarted_later() -> None:
             await until(lambda: camera.state == "streaming")
         await until(lambda: camera.state == "idle")
     assert source.story == ["open"]
+
+
+async def test_a_viewer_who_comes_back_as_the_linger_ends_is_no_stall() -> None:
+    source = MendableSource([*itertools.chain(*([*steps(1), 0.02] for _ in range(100))), SILENCE])
+    camera = scripted(source, mode="demand", linger=0.1, stall_timeout=30, redial_delay=0.01)
+    viewing = contextlib.ExitStack()
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.state == "streaming")
+        release = Watchdog.release
+
+        def come_back(watchdog: Watchdog) -> None:
+            release(watchdog)
+            viewing.enter_context(camera.watched())
+
+        with viewing, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Watchdog, "release", come_back)
+            await until(lambda: source.opened == 2)
+        assert not camera.failures
 
 
 class EndlessSource(MendableSource):

@@ -46,12 +46,23 @@ async def test_it_bites_so_long_after_it_was_fed_last(patience: float) -> None:
 
 
 @jumping
-async def test_it_bites_at_once_when_told_to() -> None:
-    async def provoke(watchdog: Watchdog) -> None:
-        watchdog.bite()
-        watchdog.bite()
+async def test_it_ends_quietly_when_it_is_told_to() -> None:
+    async with Watchdog(5) as watchdog:
+        watchdog.release()
+        watchdog.release()
+        await asyncio.sleep(60)
+    assert now() == 0
 
-    assert await bitten(5, provoke) == 0
+
+@jumping
+async def test_an_error_of_others_is_passed_on_though_it_was_told_to_end() -> None:
+    async def fail() -> None:
+        async with Watchdog(5) as watchdog:
+            watchdog.release()
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await fail()
 
 
 @jumping

@@ -132,7 +132,8 @@ class JpegFramer:
         while self._walk is not None:
             images += filter(None, (self._take_unfinished(self._walk, complete=complete),))
             images += self._cut()  # what waited behind a segment that was cut short
-        types = multipart.content_types(bytes(self._gap + self._buffer[self._begin : self._end]))
+        self._skip_to(self._end)
+        types = multipart.content_types(bytes(self._gap))
         self._note_foreign([kind for kind in types if not kind.startswith("image/")])
         return images
 
@@ -327,7 +328,7 @@ class JpegFramer:
             cut = self._end_of_part(self._end)
             if cut is not None:
                 return self._take_without_eoi(walk, cut)
-        if self._end - walk.start > self._max_size:
+        if self._end - walk.start > self._max_size + len(EOI):  # its end may lie behind it
             # Walk on without keeping it, so that its end is found where it really is.
             self._begin = min(walk.position, self._end)
             walk.resume = max(self._begin, walk.resume)
@@ -337,7 +338,7 @@ class JpegFramer:
 
     def _take(self, walk: _Walk, end: int) -> bytes:
         """Cut the image out of the buffer, repaired."""
-        if end - walk.start > self._max_size:
+        if end - walk.start > self._max_size or walk.start < self._begin:
             walk.resume = end
             return self._break_off(walk, "oversized")
         self._keeps_promises &= self._promised == end - walk.start

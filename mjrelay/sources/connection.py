@@ -33,6 +33,14 @@ _MOST_EXPECTED = _INBOX_SIZE // 2
 _LATE = 0.1
 
 
+class _Broken(Exception):
+    """The connection broke: an error of its own, not of whoever takes what it brings."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class _Inbox(asyncio.BufferedProtocol):
     """What the camera has sent and nobody has used yet, in one buffer for the connection's life.
 
@@ -61,12 +69,12 @@ class _Inbox(asyncio.BufferedProtocol):
             What `use` returned; None when the connection has ended.
 
         Raises:
-            OSError: The connection broke.
+            _Broken: The connection broke.
         """
         if self._filled and (result := self._offer(use)) is not None:
             return result
         if self._error:
-            raise self._error
+            raise _Broken(self._error)
         if self._ended:
             return None
         self._use, self._used = use, asyncio.get_running_loop().create_future()
@@ -123,7 +131,7 @@ class _Inbox(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._error = exc
-        self._settle(None, exc)
+        self._settle(None, _Broken(exc) if exc else None)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -210,10 +218,12 @@ class Connection:
         """
         try:
             return await self._inbox.take(use)
-        except ConnectionResetError as error:
-            raise SourceLost("the camera reset the connection", GIVEN_AWAY) from error
-        except OSError as error:
-            raise SourceLost(f"the connection broke: {error.strerror or error}") from error
+        except _Broken as broken:
+            error = broken.error
+            if isinstance(error, ConnectionResetError):
+                raise SourceLost("the camera reset the connection", GIVEN_AWAY) from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise SourceLost(f"the connection broke: {reason}") from error
 
     def expect(self, count: int) -> None:
         """Let the kernel be silent until so many bytes are there, the end is, or a moment is over.
@@ -262,7 +272,7 @@ class Connection:
                 if self._transport.can_write_eof():
                     self._transport.write_eof()
                     await self._inbox.take(lambda _: None)
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError, _Broken):
             pass  # dead or deaf: closing is all that is left
         finally:
             self._transport.close()

@@ -503,6 +503,21 @@ def test_the_size_of_the_buffer_makes_no_difference(
     assert len(framer._buffer) <= max(room, 2 * (2000 + 65_537 + 2 * max(sizes)))
 
 
+@pytest.mark.parametrize("size", [1, 5000])
+def test_a_last_gap_counts_however_it_was_cut(size: int) -> None:
+    framer = JpegFramer()
+    assert cut(pieces(b"junk " * 1000, size), framer) == []
+    assert framer.tally.dropped == {"not_jpeg": 1}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 2**16])
+@pytest.mark.parametrize("room", [1, 2**18])
+def test_an_image_of_the_greatest_size_comes_whole_without_its_end(size: int, room: int) -> None:
+    image = without_eoi(1)
+    framer = JpegFramer(max_size=len(image) + len(EOI), room=room)
+    assert cut(pieces(image + image, size), framer)[0] == image + EOI
+
+
 @pytest.mark.parametrize("size", [1400, 2**16, 2**20, 2**24])
 def test_images_larger_than_the_buffer_come_whole(size: int) -> None:
     images = [of_length(700_000), GOOD, of_length(3_000_000), of_length(300_000), GOOD]

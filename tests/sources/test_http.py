@@ -272,6 +272,16 @@ def one_by_one(numbers: Iterable[int]) -> list[Step]:
     return [step for part in parts for step in (part, Pause(0.02))]
 
 
+async def test_a_fault_of_whoever_takes_the_pictures_is_not_the_camera_s() -> None:
+    def fail(_: bytes) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "of another")
+
+    steps: list[Step] = [Send(HttpHead), Pause(0.05), *one_by_one([1]), Silence()]
+    async with ScriptedCamera(steps) as camera, source_of(camera.url).open() as stream:
+        with pytest.raises(ConnectionResetError, match="of another"):
+            await stream(fail)
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures may soon wait for each other, and then for long."""
