@@ -4,11 +4,16 @@ import contextlib
 import gc
 import math
 import socket
+import sys
 import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+import mjrelay
 from mjrelay.fanout import Fanout
 from mjrelay.frames import Frame
 from mjrelay.web.sinks import SocketSink
@@ -16,6 +21,8 @@ from tests.bench.__main__ import Bench
 from tests.bench.programs import COMPILER
 from tests.bench.relays import ours
 from tests.bench.scenarios import STRACE, Round, Scenario, play_calls
+from tests.support.camera import Frames, HttpHead, ScriptedCamera, Send
+from tests.support.serving import camera_for, running, until
 
 pytestmark = pytest.mark.e2e
 
@@ -29,10 +36,15 @@ SENDS_PER_CLIENT_FRAME = 1.2
 OTHER_CALLS_PER_FRAME = 12.0
 # While nobody watches, some frames come together: 1.4 calls for each, more on a busy computer.
 CALLS_PER_UNWATCHED_FRAME = 3.0
+# Python's functions, which cost more than what they do: to offer a frame, and to send it.
+FUNCTIONS_PER_CLIENT_FRAME = 2.1
+# 43 where a frame comes at once; on a busy computer it comes in pieces.
+FUNCTIONS_PER_FRAME = 65.0
 # The fan-out copies its list of clients, a pointer each.
 BYTES_PER_CLIENT_FRAME = 16.0
 
 SECONDS = 8.0
+OURS = str(Path(mjrelay.__file__).parent)
 
 
 def calls(folder: Path, clients: int) -> Round:
@@ -56,15 +68,15 @@ def test_a_frame_that_nobody_watches_is_only_received(tmp_path: Path) -> None:
     assert 0 < calls(tmp_path, clients=0)["calls_per_image"] <= CALLS_PER_UNWATCHED_FRAME
 
 
-async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
-    clients, frames = 100, 50
-    image = b"\xff\xd8" + bytes(2000) + b"\xff\xd9"
-    frame = Frame(1, 0.0, 0.0, image)
+@contextlib.contextmanager
+def viewers(count: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """A fan-out to some clients: what shows them a frame, and what lets them read it."""
+    frame = Frame(1, 0.0, 0.0, b"\xff\xd8" + bytes(2000) + b"\xff\xd9")
     inbox = bytearray(2 * frame.part.size)
     fanout = Fanout()
     with contextlib.ExitStack() as stack:
         ends = []
-        for _ in range(clients):
+        for _ in range(count):
             ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
             ours.setblocking(False)
             ends.append(theirs)
@@ -80,6 +92,12 @@ async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
             for end in ends:
                 assert end.recv_into(inbox) == frame.part.size
 
+        yield show, read
+
+
+async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
+    clients, frames = 100, 50
+    with viewers(clients) as (show, read), contextlib.ExitStack() as stack:
         for _ in range(300):  # until the counters are no small numbers any more
             show()
             read()
@@ -102,3 +120,40 @@ async def test_the_fan_out_needs_no_memory_for_each_client_and_frame() -> None:
 
     assert peak / clients <= BYTES_PER_CLIENT_FRAME
     assert (at_last - at_first) / (clients * frames) < 1
+
+
+@contextlib.contextmanager
+def counted_functions() -> Iterator[Counter[str]]:
+    """Count how often each of our functions is called."""
+    called: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(OURS):
+            called[frame.f_code.co_qualname] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+
+
+async def test_the_fan_out_calls_few_functions_for_each_client_and_frame() -> None:
+    clients = 100
+    with viewers(clients) as (show, _), counted_functions() as called:
+        show()
+    assert 0 < called.total() / clients <= FUNCTIONS_PER_CLIENT_FRAME, called
+
+
+async def test_few_functions_are_called_to_receive_a_frame() -> None:
+    async with ScriptedCamera([Send(HttpHead), Frames(fps=50)]) as server:
+        camera = camera_for(server.url)
+        with camera.watched():
+            async with running(camera):
+                await until(lambda: camera.published >= 5)
+                before = camera.published
+                with counted_functions() as called:
+                    await until(lambda: camera.published >= before + 50)
+                received = camera.published - before
+    assert 0 < called.total() / received <= FUNCTIONS_PER_FRAME, called.most_common(99)
