@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import mmap
 import os
 import socket
 import ssl
@@ -50,7 +51,8 @@ class _Inbox(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self.closed = asyncio.get_running_loop().create_future()
-        self._space = memoryview(bytearray(_INBOX_SIZE))
+        # Not of the heap, which would clear and so use all of it.
+        self._space = memoryview(mmap.mmap(-1, _INBOX_SIZE))
         self._filled = 0
         self._ended = False
         self._error: Exception | None = None
