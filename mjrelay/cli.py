@@ -194,7 +194,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])
-        # What is loaded stays. To look through it for garbage would hold all viewers up for 30 ms
+        # What is loaded stays. To look through it for garbage would hold all viewers up for 25 ms
         # (measured) when many clients come at once.
         gc.freeze()
         asyncio.run(serve())

@@ -228,9 +228,14 @@ async def test_a_single_picture_is_taken_though_the_camera_keeps_the_connection(
         assert await take(source_of(camera.url, fps=50), 3) == [picture(1)] * 3
 
 
-async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
+def large_picture() -> bytes:
+    """A picture of 3 MB."""
     filler = b"\xff\xfe\xff\xf0" + bytes(65518)
-    large = picture(1)[:2] + filler * 48 + picture(1)[2:]
+    return picture(1)[:2] + filler * 48 + picture(1)[2:]
+
+
+async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
+    large = large_picture()
     wire = HttpHead + multipart([large, large])
     pieces = [Send(wire[at : at + 200_000]) for at in range(0, len(wire), 200_000)]
     async with ScriptedCamera([*pieces, Silence()]) as camera:
@@ -330,8 +335,7 @@ async def test_the_rate_of_a_camera_is_measured_from_its_first_picture_on(
 
 @pytest.mark.parametrize("length", ["", "Content-Length: {}"])
 async def test_a_large_compressed_picture_comes_whole(length: str) -> None:
-    filler = b"\xff\xfe\xff\xf0" + bytes(65518)
-    large = picture(1)[:2] + filler * 48 + picture(1)[2:]
+    large = large_picture()
     body = gzip.compress(large)
     headers = ["Content-Encoding: gzip", length.format(len(body))]
     wire = answer(body, "image/jpeg", *filter(None, headers))

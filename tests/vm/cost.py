@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bench.measure import cost
+from tests.bench.programs import running
 from tests.vm.support.camera import EmulatedCamera
-from tests.vm.support.machine import PROJECT, draw_pictures, must
+from tests.vm.support.machine import draw_pictures, must
 from tests.vm.support.relay import install
 
 PORT = 8090
@@ -26,7 +27,6 @@ ROUNDS = 3
 SECONDS = 8.0
 # mjrelay counts who looked whether it streams as a viewer for ten seconds more.
 SETTLE = 12.0
-_CPU_CLOCK = 2  # of a process: all the time it ran, exact to the nanosecond
 
 
 def relays(camera: EmulatedCamera) -> dict[str, list[str]]:
@@ -35,23 +35,6 @@ def relays(camera: EmulatedCamera) -> dict[str, list[str]]:
     where = ["--host=127.0.0.1", f"--port={PORT}", f"--device={camera.node}"]
     ours = [sys.executable, "-m", "mjrelay", "run", "--listen", f"127.0.0.1:{PORT}"]
     return {"ustreamer": ["ustreamer", *mode, *where], "mjrelay": [*ours, f"front={camera.usb}"]}
-
-
-@contextlib.contextmanager
-def running(command: list[str]) -> Iterator[int]:
-    """A program, ended at the end; its process."""
-    with subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield process.pid
-        finally:
-            process.terminate()
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU time that a process has used."""
-    return time.clock_gettime(~pid << 3 | _CPU_CLOCK)
 
 
 def await_picture() -> None:
@@ -72,14 +55,14 @@ def measure(command: list[str], clients: int) -> float:
     """What part of a processor core a relay takes with some clients, in percent."""
     viewer = ["curl", "-s", "-N", f"http://127.0.0.1:{PORT}/stream"]
     with contextlib.ExitStack() as stack:
-        pid = stack.enter_context(running(command))
+        relay = stack.enter_context(running(command, output=subprocess.DEVNULL))
         await_picture()
         for _ in range(clients):
-            stack.enter_context(running(viewer))
+            stack.enter_context(running(viewer, output=subprocess.DEVNULL))
         time.sleep(SETTLE)
-        begun, before = time.monotonic(), cpu(pid)
+        begun, before = time.monotonic(), cost([relay.pid])
         time.sleep(SECONDS)
-        return 100 * (cpu(pid) - before) / (time.monotonic() - begun)
+        return 100 * cost([relay.pid]).since(before).cpu / (time.monotonic() - begun)
 
 
 def tell(text: str) -> None:
