@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mjrelay import __version__
-from mjrelay.address import Address, ListenAddress, V4l2Address, parse_address, redact
-from mjrelay.config import (
+from mjrelay.configuration.address import Address, ListenAddress, V4l2Address, parse_address, redact
+from mjrelay.configuration.tables import (
     SYSTEM_CONFIG,
     Config,
     config_of,
@@ -346,14 +346,14 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _change_service(options: argparse.Namespace) -> int:
-    from mjrelay.service import install, steps  # noqa: PLC0415 - for these commands only
+    from mjrelay.installing import service, steps  # noqa: PLC0415 - for these commands only
 
     try:
         computer = steps.this_computer(dry_run=options.dry_run)
         if options.command == "install-service":
-            install.install(computer, install.this_program(), options.config)
+            service.install(computer, service.this_program(), options.config)
         else:
-            install.uninstall(computer)
+            service.uninstall(computer)
     except steps.InstallError as error:
         return _complain(str(error), status=FAILED)
     return OK

@@ -1,4 +1,4 @@
-"""The errors everyone may raise and catch.
+"""The errors everyone may raise and catch; and the tally of what was no error.
 
 MjrelayError
 ├── ConfigError            a configuration or command line cannot be used
@@ -14,6 +14,8 @@ MjrelayError
     └── SourceLost         it was open and broke off
 """
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 # What to do about faults that show in more than one place.
@@ -129,3 +131,17 @@ class SourceLost(SourceError):
     """The source was open and broke off."""
 
     kind = "lost"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a source's bytes had to be forgiven, counted over its whole life.
+
+    Attributes:
+        dropped: Images not passed on, by reason: truncated, corrupt, damaged (so
+            marked by the driver), oversized, not_jpeg.
+        tolerated: Quirks met and mended, by a few words each.
+    """
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    tolerated: Counter[str] = field(default_factory=Counter)

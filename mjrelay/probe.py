@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mjrelay.config import CameraConfig
+from mjrelay.configuration.tables import CameraConfig
 from mjrelay.devices.holders import Holder
 from mjrelay.errors import SourceError
 from mjrelay.formats import jpeg

@@ -9,17 +9,17 @@ from typing import Any
 import structlog
 
 from mjrelay import __version__
-from mjrelay.address import V4l2Address
-from mjrelay.camera import Camera
-from mjrelay.config import Config, ServerConfig
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.address import V4l2Address
+from mjrelay.configuration.tables import Config, ServerConfig
 from mjrelay.devices.udev import HotplugUnavailable, hotplug_events
 from mjrelay.devices.worker import Worker
 from mjrelay.errors import ConfigError
-from mjrelay.fleet import Fleet
+from mjrelay.roster import Fleet
 from mjrelay.service import systemd
+from mjrelay.web.clients import Clients
 from mjrelay.web.listening import Listener
 from mjrelay.web.server import web_server
-from mjrelay.web.streams import Clients
 
 # systemd's status line is refreshed so often, and its watchdog fed at least so.
 _TELL_EVERY = 5.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mjrelay import __version__, cli
-from mjrelay.address import ListenAddress, TestcardAddress, V4l2Address
-from mjrelay.config import Config
+from mjrelay.configuration.address import ListenAddress, TestcardAddress, V4l2Address
+from mjrelay.configuration.tables import Config
 from mjrelay.devices.holders import Holder, Search
 from mjrelay.devices.inventory import CaptureDevice
 from mjrelay.devices.modes import Mode
@@ -25,7 +25,7 @@ CARD = '[camera.front]\nsource = "testcard:"\n'
 def _nothing_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test in an empty directory, with no configuration of the machine."""
     monkeypatch.chdir(tmp_path)
-    for module in ("config", "cli"):
+    for module in ("configuration.tables", "cli"):
         monkeypatch.setattr(f"mjrelay.{module}.SEARCHED", (Path("mjrelay.toml"),), raising=False)
 
 
@@ -525,14 +525,14 @@ def webcam(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     """A webcam at /dev/null, which is always there."""
     webcam = FakeDevice()
     search = Search((FFMPEG,), hidden=False)
-    monkeypatch.setattr("mjrelay.sources.v4l2.Capture", webcam.capture)
+    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", webcam.capture)
     for name, value in {
         "find_node": lambda _address, seen=None: node_at("/dev/null", usb=seen),
         "siblings": lambda _node: [],
         "stable_name": lambda _node: "usb:046d:0825:A",
         "find_holders": lambda _number: search,
     }.items():
-        monkeypatch.setattr(f"mjrelay.sources.claim.{name}", value)
+        monkeypatch.setattr(f"mjrelay.sources.v4l2.opening.{name}", value)
     return webcam
 
 
@@ -566,7 +566,7 @@ def test_a_probe_watches_so_that_every_picture_is_encoded(
 ) -> None:
     raw = FakeDevice([bytes([16 * number, 128] * 64 * 48) for number in range(5)])
     raw.modes = [YUYV]
-    monkeypatch.setattr("mjrelay.sources.v4l2.Capture", raw.capture)
+    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", raw.capture)
     assert status("probe", "--json", "--seconds", "0.3", "/dev/video0") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pictures"] == 5

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 import pytest
 
-from mjrelay.camera import State
+from mjrelay.camera.camera import State
 from mjrelay.cli import _parser
-from mjrelay.config import load_config
+from mjrelay.configuration.tables import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from mjrelay import fleet, relay
-from mjrelay.camera import Camera
-from mjrelay.config import CameraConfig, Config, ServerConfig
+from mjrelay import relay, roster
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.tables import CameraConfig, Config, ServerConfig
 from mjrelay.relay import Orders
 from mjrelay.sources import Stream
 from mjrelay.web.listening import listening
@@ -38,7 +38,7 @@ class Device(ScriptedSource):
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """The source of every camera."""
     device = Device()
-    monkeypatch.setattr(fleet, "make_source", lambda *_: device)
+    monkeypatch.setattr(roster, "make_source", lambda *_: device)
     return device
 
 

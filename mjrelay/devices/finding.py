@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 
-from mjrelay.address import V4l2Address
+from mjrelay.configuration.address import V4l2Address
 from mjrelay.devices.nodes import (
     ROOT,
     UsbDevice,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from mjrelay.address import CommandAddress
+from mjrelay.configuration.address import CommandAddress
 
 _MAX_COMMAND = 200
 _PF_KTHREAD = 0x00200000

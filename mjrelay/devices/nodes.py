@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mjrelay.address import V4l2Address
+from mjrelay.configuration.address import V4l2Address
 
 ROOT = Path("/")
 """Under which /sys and /dev are found, unless a test has its own."""

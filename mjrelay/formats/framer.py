@@ -7,9 +7,9 @@ image; inside a scan it stops at the first marker that is neither stuffing (FF00
 
 import re
 
+from mjrelay.errors import Tally
 from mjrelay.formats import jpeg, multipart
 from mjrelay.formats.jpeg import EOI, SOI
-from mjrelay.formats.tally import Tally
 
 _IMAGE_START = b"\xff\xd8\xff"
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")

@@ -9,9 +9,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mjrelay.errors import FramingError
+from mjrelay.errors import FramingError, Tally
 from mjrelay.formats.jpeg import SOI
-from mjrelay.formats.tally import Tally
 
 # aiohttp's 8190 bytes refuse real cameras; a head eight times as long is none.
 _MAX_HEAD = 64 * 2**10

@@ -1,1 +1,1 @@
-"""The daemon among other services: its logs, systemd, and how it is installed."""
+"""The daemon among other services: its logs, what systemd and it tell each other, its rights."""

@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from mjrelay.address import CommandAddress, HttpAddress, TestcardAddress, V4l2Address
-from mjrelay.config import CameraConfig
+from mjrelay.configuration.address import CommandAddress, HttpAddress, TestcardAddress, V4l2Address
+from mjrelay.configuration.tables import CameraConfig
 from mjrelay.devices.holders import Holder
 from mjrelay.devices.udev import Hotplug
-from mjrelay.formats.tally import Tally
+from mjrelay.errors import Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 
@@ -97,11 +97,11 @@ def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
         kept = None
     match config.source:
         case HttpAddress():
-            from mjrelay.sources.http import HttpSource  # noqa: PLC0415 - only what is used
+            from mjrelay.sources.http.source import HttpSource  # noqa: PLC0415 - only what is used
 
             return HttpSource(config.source, config)
         case V4l2Address():
-            from mjrelay.sources.v4l2 import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s to load
+            from mjrelay.sources.v4l2.source import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s to load
 
             return V4l2Source(config.source, config, kept)
         case TestcardAddress():

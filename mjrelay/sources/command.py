@@ -12,10 +12,9 @@ from typing import Any
 
 import structlog
 
-from mjrelay.address import CommandAddress, redact
-from mjrelay.errors import SourceLost, SourceRefused
+from mjrelay.configuration.address import CommandAddress, redact
+from mjrelay.errors import SourceLost, SourceRefused, Tally
 from mjrelay.formats.framer import JpegFramer
-from mjrelay.formats.tally import Tally
 from mjrelay.sources import Show, Source, Stream
 
 # A program that does not end at SIGTERM within this time is killed. Within the two seconds a

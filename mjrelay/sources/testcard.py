@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mjrelay.address import TestcardAddress
-from mjrelay.formats.tally import Tally
+from mjrelay.configuration.address import TestcardAddress
+from mjrelay.errors import Tally
 from mjrelay.pictures import test_card
 from mjrelay.sources import Show, Source, Stream
 

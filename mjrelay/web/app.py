@@ -8,11 +8,12 @@ from importlib.resources import files
 
 from aiohttp import hdrs, web
 
-from mjrelay.camera import Camera
+from mjrelay.camera.camera import Camera
 from mjrelay.web import status
-from mjrelay.web.answers import as_json
-from mjrelay.web.control import change_controls, controls, reset, restart
-from mjrelay.web.streams import CLIENTS, Clients, clip, snapshot, stream
+from mjrelay.web.changes import change_controls, controls, reset, restart
+from mjrelay.web.clients import CLIENTS, Clients
+from mjrelay.web.snapshots import clip, snapshot
+from mjrelay.web.streams import stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
 _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
@@ -145,15 +146,15 @@ async def _root(request: web.Request) -> web.StreamResponse:
 
 async def _status(request: web.Request) -> web.Response:
     app = request.app
-    return as_json(status.status(app[_CAMERAS].values(), app[CLIENTS], app[_STARTED]))
+    return status.as_json(status.status(app[_CAMERAS].values(), app[CLIENTS], app[_STARTED]))
 
 
 async def _camera_status(request: web.Request, camera: Camera) -> web.Response:
-    return as_json(status.camera_status(camera, request.app[CLIENTS].of(camera)))
+    return status.as_json(status.camera_status(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _state(request: web.Request, camera: Camera) -> web.Response:
-    return as_json(status.state(camera, request.app[CLIENTS].of(camera)))
+    return status.as_json(status.state(camera, request.app[CLIENTS].of(camera)))
 
 
 async def _healthz(_request: web.Request) -> web.Response:

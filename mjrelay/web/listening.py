@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from mjrelay.address import ListenAddress
-from mjrelay.config import ServerConfig
+from mjrelay.configuration.address import ListenAddress
+from mjrelay.configuration.tables import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.service import systemd
 from mjrelay.service.systemd import Inheritance, Kept

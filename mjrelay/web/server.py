@@ -10,11 +10,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from mjrelay.camera import Camera
-from mjrelay.config import ServerConfig
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.tables import ServerConfig
 from mjrelay.web.app import Handler, make_app
+from mjrelay.web.clients import Clients, is_full
 from mjrelay.web.listening import BACKLOG, Listener
-from mjrelay.web.streams import Clients, is_full
 
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.

@@ -9,8 +9,8 @@ import asyncio
 import socket
 from collections.abc import Iterable
 
-from mjrelay.fanout import Fanout
-from mjrelay.frames import Frame
+from mjrelay.camera.fanout import Fanout
+from mjrelay.camera.frame import Frame
 
 
 class SocketSink:

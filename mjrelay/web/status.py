@@ -1,13 +1,17 @@
-"""What `/status` and `/state` say, as plain values."""
+"""What `/status` and `/state` say, as plain values; and how a value becomes JSON."""
 
+import functools
+import json
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from aiohttp import web
+
 from mjrelay import __version__
-from mjrelay.camera import Camera
-from mjrelay.web.streams import Client, Clients
+from mjrelay.camera.camera import Camera
+from mjrelay.web.clients import Client, Clients
 
 
 def status(cameras: Iterable[Camera], clients: Clients, started: float) -> dict[str, Any]:
@@ -82,6 +86,13 @@ def state(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
             },
         },
     }
+
+
+def as_json(value: Any) -> web.Response:
+    """A value as JSON that people can read too, and nobody keeps."""
+    return web.json_response(
+        value, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
+    )
 
 
 def _client_status(client: Client) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from types import FrameType
 import pytest
 
 import mjrelay
-from mjrelay.fanout import Fanout
-from mjrelay.frames import Frame
+from mjrelay.camera.fanout import Fanout
+from mjrelay.camera.frame import Frame
 from mjrelay.web.sinks import SocketSink
 from tests.bench.__main__ import Bench
 from tests.bench.programs import COMPILER

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mjrelay.address import V4l2Address
+from mjrelay.configuration.address import V4l2Address
 from mjrelay.devices.finding import find_node, node_at
 from mjrelay.devices.nodes import (
     UsbDevice,

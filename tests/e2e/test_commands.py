@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import mjrelay
-from mjrelay.config import SEARCHED
+from mjrelay.configuration.tables import SEARCHED
 from tests.support.camera import STREAM, AskAuth, Frames, HttpHead, Script, ScriptedCamera, Send
 from tests.support.daemon import Finished, RelayProcess, eventually, run_mjrelay
 from tests.support.pictures import picture

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mjrelay.errors import FramingError
+from mjrelay.errors import FramingError, Tally
 from mjrelay.formats.http1 import ResponseHead, ResponseReader
-from mjrelay.formats.tally import Tally
 from tests.support.quirks import chunked
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mjrelay.errors import FramingError
+from mjrelay.errors import FramingError, Tally
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseReader
-from mjrelay.formats.tally import Tally
 from tests.support.quirks import REPLIES, Reply
 
 CATALOGUE = pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)

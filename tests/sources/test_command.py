@@ -2,7 +2,7 @@
 
 import pytest
 
-from mjrelay.address import CommandAddress
+from mjrelay.configuration.address import CommandAddress
 from mjrelay.errors import SourceLost
 from mjrelay.sources.command import CommandSource
 from tests.support.source import images_of

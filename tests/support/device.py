@@ -3,7 +3,7 @@
 Its descriptor is one end of a real socket pair, so it becomes readable as a real one does:
 
     device = FakeDevice([stamped(1), b"", stamped(2), failure(errno.ENODEV)])
-    monkeypatch.setattr("mjrelay.sources.v4l2.Capture", device.capture)
+    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", device.capture)
 """
 
 import errno

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from mjrelay.address import ListenAddress, parse_address
-from mjrelay.camera import Camera
-from mjrelay.config import CameraConfig, ServerConfig
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.address import ListenAddress, parse_address
+from mjrelay.configuration.tables import CameraConfig, ServerConfig
 from mjrelay.sources import Source, make_source
 from mjrelay.web.listening import listening
 from mjrelay.web.server import web_server

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from mjrelay.formats.tally import Tally
-from mjrelay.frames import Frame
+from mjrelay.camera.frame import Frame
+from mjrelay.errors import Tally
 from mjrelay.sources import Show, Source, Stream
 
 from .pictures import stamped

@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from mjrelay.address import ListenAddress
-from mjrelay.camera import Camera
-from mjrelay.config import ServerConfig
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.address import ListenAddress
+from mjrelay.configuration.tables import ServerConfig
 from mjrelay.errors import ListenError, SourceUnreachable
 from mjrelay.web.listening import listening
 from mjrelay.web.server import web_server

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from mjrelay.address import ListenAddress
-from mjrelay.config import ServerConfig
+from mjrelay.configuration.address import ListenAddress
+from mjrelay.configuration.tables import ServerConfig
 from mjrelay.errors import ListenError
 from mjrelay.service.systemd import Inheritance, Kept
 from mjrelay.web import listening as sockets

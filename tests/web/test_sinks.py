@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from mjrelay.fanout import Fanout
-from mjrelay.frames import Frame
+from mjrelay.camera.fanout import Fanout
+from mjrelay.camera.frame import Frame
 from mjrelay.web.listening import tune
 from mjrelay.web.sinks import SocketSink
 from tests.support.pictures import picture

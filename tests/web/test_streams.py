@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from mjrelay.address import ListenAddress
-from mjrelay.camera import Camera
-from mjrelay.config import ServerConfig
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.address import ListenAddress
+from mjrelay.configuration.tables import ServerConfig
 from mjrelay.errors import SourceLost
 from tests.support.pictures import stamp, stamped
 from tests.support.serving import LOOPBACK, Served, config_for, scripted, serving, until

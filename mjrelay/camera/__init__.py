@@ -1,0 +1,1 @@
+"""Camera: everything one camera owns while it lives."""

@@ -1,0 +1,334 @@
+"""The configuration: a TOML file in, frozen dataclasses out, every fault at once."""
+
+import contextlib
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mjrelay.configuration import readers
+from mjrelay.configuration.address import (
+    Address,
+    HttpAddress,
+    ListenAddress,
+    TestcardAddress,
+    redact,
+)
+from mjrelay.errors import ConfigError
+
+SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
+"""The configuration of the service."""
+SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
+"""Where a configuration is looked for when none is named."""
+
+# systemd keeps a camera under its name, which may be so long.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+T = TypeVar("T")
+
+
+def _option(read: Callable[[object], T], default: T) -> T:
+    return field(default=default, metadata={"read": read})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """`[server]`: where and how we answer."""
+
+    listen: tuple[ListenAddress, ...] = _option(
+        readers.list_of(readers.listen), (ListenAddress("127.0.0.1", 8080),)
+    )
+    base_path: str = _option(readers.base_path, "/")
+    camera_listen: Mapping[str, ListenAddress] = field(
+        default_factory=dict, metadata={"read": readers.listen_table}
+    )
+    cors_origins: tuple[str, ...] = _option(readers.list_of(readers.origin), ("*",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """`[camera.NAME]`: one camera. docs/reference/configuration.md says what each option means.
+
+    Attributes:
+        size: Width and height, or None for what suits the device; so is an empty `format`.
+        password: From `password_file` or the source's URL, never from the table itself.
+    """
+
+    source: Address = field(metadata={"read": readers.source})
+    username: str = _option(readers.text, "")
+    password_file: str = _option(readers.text, "")
+    http_version: str = _option(readers.one_of("1.0", "1.1"), "1.1")
+    tls_verify: bool = _option(readers.flag, True)
+    size: tuple[int, int] | None = _option(readers.picture_size, None)
+    fps: float = _option(readers.number, 0.0)
+    format: str = _option(readers.pixel_format, "")
+    usb_reset: bool | str = field(default=True, metadata={"read": readers.usb_reset})
+    usb_resets_per_hour: float = _option(readers.number, 6.0)
+    controls: Mapping[str, int] = field(default_factory=dict, metadata={"read": readers.controls})
+    mode: str = _option(readers.one_of("always", "demand"), "always")
+    linger: float = _option(readers.seconds, 30.0)
+    connect_timeout: float = _option(readers.positive_seconds, 10.0)
+    first_frame_timeout: float = _option(readers.positive_seconds, 10.0)
+    stall_timeout: float = _option(readers.positive_seconds, 5.0)
+    redial_delay: float = _option(readers.seconds, 1.0)
+    retry_max: float = _option(readers.positive_seconds, 30.0)
+    frozen_after: float = _option(readers.seconds, 0.0)
+    max_frame: int = _option(readers.size, 8 * 2**20)
+    ring: float = _option(readers.seconds, 5.0)
+    ring_bytes: int = _option(readers.size, 64 * 2**20)
+    placeholder: bool = _option(readers.flag, True)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a file or a command line can say; the first camera is the default one."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    cameras: Mapping[str, CameraConfig] = field(default_factory=dict)
+
+
+Fault = tuple[str, str]
+"""A dotted path such as "camera.printer.mode", and what is wrong there."""
+
+
+def find_config() -> Path | None:
+    """The configuration to use when none is named, or None."""
+    return next((path for path in SEARCHED if os.path.lexists(path)), None)
+
+
+def load_config(path: Path, *, with_secrets: bool = True) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: Where it is.
+        with_secrets: False leaves the password files unread.
+
+    Raises:
+        ConfigError: With every fault: path and line, the value seen, what was expected.
+    """
+    try:
+        text = _read(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    faults: list[Fault] = []
+    config = _structure(tables, faults)
+    config = _with_secrets(config, path.parent if with_secrets else None, faults)
+    faults += check(config)
+    if not config.cameras and not faults:
+        faults.append(("camera", "at least one [camera.NAME] with a source is needed"))
+    if faults:
+        raise ConfigError(*(f"{_place(path, text, where)}: {what}" for where, what in faults))
+    return config
+
+
+def check(config: Config) -> Iterator[Fault]:
+    """Yield what is wrong between options that are each right by themselves."""
+    owners: dict[str, str] = {}
+    for name, camera in config.cameras.items():
+        path = f"camera.{name}"
+        if not _NAME.fullmatch(name):
+            yield path, "a camera's name is made of letters, digits, - and _, 64 of them at most"
+        identity = camera.source.identity
+        if identity and (owner := owners.setdefault(identity, name)) != name:
+            yield (
+                f"{path}.source",
+                (
+                    f"{camera.source.label} is already the source of camera {owner}; "
+                    "give it one name and watch that twice: it takes one connection"
+                ),
+            )
+        if camera.password_file and not camera.username:
+            yield f"{path}.password_file", "needs a username beside it, or one in the source's URL"
+    for name in config.server.camera_listen:
+        if name not in config.cameras:
+            known = ", ".join(config.cameras) or "none"
+            yield f"server.camera_listen.{name}", f"there is no such camera; there are: {known}"
+    if not config.server.listen:
+        yield "server.listen", 'at least one address is needed, such as "127.0.0.1:8080"'
+    addresses = [*config.server.listen, *config.server.camera_listen.values()]
+    for address in {a for a in addresses if addresses.count(a) > 1 and (a.port or a.path)}:
+        yield "server.listen", f"{address} is used twice"
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The effective configuration as TOML tables, without secrets."""
+    return {
+        "server": _dump_table(config.server),
+        "camera": {name: _dump_table(camera) for name, camera in config.cameras.items()},
+    }
+
+
+def _dump_table(table: ServerConfig | CameraConfig) -> dict[str, Any]:
+    values = {f.name: getattr(table, f.name) for f in fields(table) if f.metadata}
+    if isinstance(table, CameraConfig):
+        values["size"] = "{}x{}".format(*table.size) if table.size else readers.AUTO
+        values["format"] = table.format or readers.AUTO
+    return {name: _toml(value) for name, value in values.items()}
+
+
+def _toml(value: Any) -> Any:
+    match value:
+        case bool() | int() | float() | str():
+            return value
+        case tuple():
+            return [_toml(item) for item in value]
+        case dict():
+            return {key: _toml(item) for key, item in value.items()}
+        case ListenAddress():
+            return str(value)
+        case _:
+            return value.label
+
+
+def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
+    """Turn TOML's tables into ours. What is wrong becomes a fault and keeps its default."""
+    known = ["server", "camera"]
+    faults += [(key, _unknown(key, known)) for key in tables if key not in known]
+    server = _fill(ServerConfig, tables.get("server", {}), "server", faults)
+    cameras = tables.get("camera", {})
+    if not isinstance(cameras, dict):
+        faults.append(("camera", "expected tables named [camera.NAME]"))
+        cameras = {}
+    return Config(
+        server=server,
+        cameras={
+            name: _fill(CameraConfig, table, f"camera.{name}", faults)
+            for name, table in cameras.items()
+        },
+    )
+
+
+def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
+    """Read one table into its dataclass. Faulty options keep their defaults."""
+    if not isinstance(table, dict):
+        faults.append((path, f"expected a table, got {_shown(table)}"))
+        table = {"source": "testcard:"} if kind is CameraConfig else {}
+    known = {f.name: f for f in fields(kind) if f.metadata}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            faults.append((f"{path}.{key}", _unknown(key, list(known))))
+            continue
+        try:
+            values[key] = known[key].metadata["read"](value)
+        except ValueError as error:
+            faults.append((f"{path}.{key}", f"expected {error}, got {_shown(value)}"))
+    if "source" in known and "source" not in values:
+        if "source" not in table:
+            faults.append((f"{path}.source", "is missing"))
+        values["source"] = TestcardAddress()  # so that the other checks know the camera
+    return kind(**values)
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    return "there is no such option" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _shown(value: object) -> str:
+    """A value as the person wrote it, more or less, without credentials."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{redact(value)}"' if isinstance(value, str) else redact(str(value))
+
+
+def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
+    """Read the credentials inside URLs, and the password files if we know from which folder."""
+    cameras = {}
+    for name, camera in config.cameras.items():
+        username, password = camera.username, ""
+        if isinstance(camera.source, HttpAddress):
+            username = username or camera.source.username
+            password = camera.source.password
+        if camera.password_file and folder:
+            path = _secret_file(folder, camera.password_file)
+            try:
+                password = _read(path).rstrip("\r\n")
+            except ValueError as error:
+                faults.append((f"camera.{name}.password_file", f"cannot read {path}: {error}"))
+        cameras[name] = replace(camera, username=username, password=password)
+    return replace(config, cameras=cameras)
+
+
+def _secret_file(folder: Path, name: str) -> Path:
+    """Where a secret is: among the credentials systemd hands over, or beside the configuration."""
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or folder, name)
+    with contextlib.suppress(ValueError):  # of a NUL in it
+        if os.access(credential, os.R_OK):
+            return credential
+    return folder / name
+
+
+def _read(path: Path) -> str:
+    """A file's text. Raises ValueError with why it cannot be had."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except ValueError as error:
+        raise ValueError("it is not UTF-8 text") from error
+
+
+def _place(path: Path, text: str, where: str) -> str:
+    """`FILE:LINE: dotted.path`, the line where it can be told, or that of what it belongs to."""
+    names = where.split(".")
+    while names:
+        line = _line_of(text, names)
+        if line:
+            return f"{path}:{line}: {where}"
+        names.pop()
+    return f"{path}: {where}"
+
+
+def _line_of(text: str, names: list[str]) -> int:
+    """The line where a table or an option of it is written; 0 where that cannot be told."""
+    parts = [rf"[\"']?{re.escape(name)}[\"']?" for name in names]
+    dot = r"[ \t]*\.[ \t]*"
+    for depth in range(len(parts), -1, -1):
+        # As [a.b] with c = …, as [a] with b.c = …, or as a.b.c = …
+        start, end = 0, len(text)
+        if depth:
+            header = rf"^[ \t]*\[[ \t]*{dot.join(parts[:depth])}[ \t]*\]"
+            table = re.search(header, text, re.MULTILINE)
+            if not table:
+                continue
+            start = table.end()
+            following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, start)
+            end = following.start() if following else end
+        if depth == len(parts):
+            return text.count("\n", 0, start) + 1
+        key = re.compile(rf"^[ \t]*{dot.join(parts[depth:])}[ \t]*=", re.MULTILINE)
+        if found := key.search(text, start, end):
+            return text.count("\n", 0, found.end()) + 1
+    return 0
+
+
+def with_listen(config: Config, listen: tuple[ListenAddress, ...]) -> Config:
+    """The same configuration, listening elsewhere."""
+    return replace(config, server=replace(config.server, listen=listen))
+
+
+def config_of(sources: Mapping[str, Address], listen: tuple[ListenAddress, ...]) -> Config:
+    """The configuration that a command line with sources means.
+
+    Raises:
+        ConfigError: Two cameras share a source, or a name cannot be one.
+    """
+    cameras = {name: CameraConfig(source=address) for name, address in sources.items()}
+    server = ServerConfig(listen=listen) if listen else ServerConfig()
+    faults: list[Fault] = []
+    config = _with_secrets(Config(server=server, cameras=cameras), Path(), faults)
+    faults += check(config)
+    if faults:
+        raise ConfigError(*(f"{where}: {what}" for where, what in faults))
+    return config

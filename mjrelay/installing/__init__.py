@@ -1,0 +1,1 @@
+"""Installing: what runs once, as root, to make a service of mjrelay."""

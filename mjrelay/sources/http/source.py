@@ -1,0 +1,249 @@
+"""HttpSource: pull MJPEG, or single pictures, from a camera over HTTP, on one connection."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from mjrelay import __version__
+from mjrelay.configuration.address import HttpAddress, redact
+from mjrelay.configuration.tables import CameraConfig
+from mjrelay.errors import (
+    GIVEN_AWAY,
+    LOOK_IN_BROWSER,
+    SLOT_TAKEN,
+    SourceLost,
+    SourceRefused,
+    SourceStalled,
+    Tally,
+)
+from mjrelay.formats import multipart
+from mjrelay.formats.authorization import Credentials, Login
+from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.http1 import ResponseHead
+from mjrelay.sources import Show, Source, Stream
+from mjrelay.sources.http.coalescing import Coalescing
+from mjrelay.sources.http.connection import Connection
+from mjrelay.sources.http.response import Answer, refusal
+
+_MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+_UNAUTHORIZED = 401
+# Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
+_POLL_FPS = 5.0
+# A camera known to accept within a second is dialled anew after two: SYNs leave at 0 s and 1 s, so
+# they stay a second apart while it is away. The kernel alone lets the pauses double, and would miss
+# the moment it returns.
+_QUICK_ACCEPT = 1.0
+_QUICK_CONNECT_TIMEOUT = 2.0
+# While nobody watches, so long may pictures wait for each other.
+_UNWATCHED_PAUSE = 0.2
+
+
+class HttpSource(Source):
+    """A camera that answers HTTP.
+
+    There is one connection at a time, whatever happens: `_connection` is the only place that holds
+    one, and a dial waits until the one before is closed and `redial_delay` has passed.
+    """
+
+    silent_hint = SLOT_TAKEN
+
+    def __init__(self, address: HttpAddress, config: CameraConfig) -> None:
+        self.label = address.label
+        self.tally = Tally()
+        self._address = address
+        self._config = config
+        self._login = Login(
+            Credentials(config.username, config.password) if config.username else None
+        )
+        self._connection: Connection | None = None
+        self._free_at = 0.0
+        self._quick = False
+        # A camera that nobody watches must not look silent.
+        self._coalescing = Coalescing(min(_UNWATCHED_PAUSE, config.stall_timeout / 2))
+        self._head: ResponseHead | None = None
+        self._framing = ""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is looking: if not, pictures may be taken a few at a time."""
+        return self._coalescing.watched
+
+    @watched.setter
+    def watched(self, watched: bool) -> None:
+        self._coalescing.watched = watched
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stream]:
+        """Dial and ask; the answer holds the images."""
+        try:
+            yield partial(self._stream, await self._ask())
+        finally:
+            await self._hang_up()
+
+    def facts(self) -> dict[str, Any]:
+        """The latest answer's head, and how its images are framed."""
+        head = self._head
+        if head is None:
+            return {}
+        return {
+            "status": f"{head.status} {head.phrase}".strip(),
+            "headers": [redact(f"{name}: {value}") for name, value in head.headers],
+            "framing": self._framing,
+        }
+
+    # Asking
+
+    async def _ask(self) -> Answer:
+        """Ask for the pictures; answer a request for a password, follow redirects.
+
+        Raises:
+            SourceError: There is no answer, or it is no picture.
+        """
+        address, redirects, challenged = self._address, 0, False
+        while True:
+            await self._dial(address)
+            answer = await self._request(address)
+            head = self._head = answer.head
+            if head.status in _REDIRECTS and head.get("location"):
+                redirects += 1
+                address = self._follow(address, head.get("location"), redirects)
+            elif head.status == _UNAUTHORIZED:
+                # A challenge kept from an earlier asking may be stale; one of this asking is not.
+                self._log_in(address, head, refused=challenged)
+                challenged = True
+            elif head.is_success:
+                return answer
+            else:
+                raise refusal(head)
+            await self._hang_up()
+
+    async def _dial(self, address: HttpAddress) -> None:
+        assert self._connection is None, "one connection at a time"
+        loop, patience = asyncio.get_running_loop(), self._config.connect_timeout
+        await asyncio.sleep(self._free_at - loop.time())
+        started = loop.time()
+        self._connection = await Connection.dial(
+            address,
+            connect_timeout=min(patience, _QUICK_CONNECT_TIMEOUT) if self._quick else patience,
+            tls_timeout=patience,
+            tls_verify=self._config.tls_verify,
+        )
+        self._quick = loop.time() - started < _QUICK_ACCEPT
+
+    async def _hang_up(self, *, pause: float | None = None) -> None:
+        """Close the connection, if there is one, and note when the next may be dialled."""
+        connection, self._connection = self._connection, None
+        self._coalescing.end()
+        if connection:
+            try:
+                await connection.close()
+            finally:
+                delay = self._config.redial_delay if pause is None else pause
+                self._free_at = asyncio.get_running_loop().time() + delay
+
+    async def _request(self, address: HttpAddress) -> Answer:
+        """Send the request and read the answer's head."""
+        assert self._connection
+        self._connection.send(self._request_head(address))
+        answer = Answer(self._connection, self.tally)
+        patience = self._config.first_frame_timeout
+        try:
+            async with asyncio.timeout(patience):
+                await answer.read_head()
+        except TimeoutError as error:
+            raise SourceStalled(
+                f"the camera accepted the connection but sent no answer for {patience:g} s",
+                SLOT_TAKEN,
+            ) from error
+        return answer
+
+    def _request_head(self, address: HttpAddress) -> bytes:
+        """The request, as short as can be: some cameras choke on headers they do not know."""
+        lines = [
+            f"GET {address.target} HTTP/{self._config.http_version}",
+            f"Host: {address.authority}",
+            f"User-Agent: mjrelay/{__version__}",
+            "Accept: */*",
+            "Accept-Encoding: identity",
+            "Connection: close",
+        ]
+        if self._address.may_share_secrets_with(address):
+            authorization = self._login.header(address.target, secrets.token_hex(8))
+            lines += [f"Authorization: {authorization}"] if authorization else []
+        return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+
+    def _follow(self, address: HttpAddress, location: str, redirects: int) -> HttpAddress:
+        if redirects > _MAX_REDIRECTS:
+            raise SourceRefused(
+                f"the camera redirects more than {_MAX_REDIRECTS} times",
+                "use the address a browser ends at",
+            )
+        try:
+            return address.redirected(location)
+        except ValueError as error:
+            raise SourceRefused(
+                f"the camera redirects to {redact(location[:200])!r}, which is no HTTP address",
+                LOOK_IN_BROWSER,
+            ) from error
+
+    def _log_in(self, address: HttpAddress, head: ResponseHead, *, refused: bool) -> None:
+        """Take up the way in that a 401 offers, or say why we cannot."""
+        if not self._address.may_share_secrets_with(address):
+            raise SourceRefused(
+                f"the camera redirects to {address.label}, which asks for a password",
+                "if you trust that address with it, make it the camera's source",
+            )
+        if self._login.credentials is None:
+            raise SourceRefused(
+                "the camera asks for a user name and password (401)",
+                "set username and password_file, or write http://USER:PASSWORD@HOST/…",
+            )
+        if refused:
+            self._login.forget()
+            raise SourceRefused(
+                "the camera refuses the user name or the password (401)",
+                "check username and password_file",
+            )
+        if not self._login.accept(head.all("www-authenticate")):
+            offered = ", ".join(head.all("www-authenticate"))[:200] or "none"
+            raise SourceRefused(
+                f"the camera asks for a kind of login unknown here: {offered}",
+                "choose Basic or Digest in the camera's settings",
+            )
+
+    # Pictures
+
+    async def _stream(self, answer: Answer, show: Show) -> None:
+        """Show the images of this answer and, if it holds a single one, of the next."""
+        loop = asyncio.get_running_loop()
+        head = answer.head
+        self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
+        while True:
+            asked_at = loop.time()
+            await self._show_images_of(answer, show)
+            if answer.head.is_multipart or answer.found != 1:
+                raise SourceLost("the camera ended the stream", GIVEN_AWAY)
+            self._framing = "one picture per answer, polled"
+            await self._hang_up(pause=0)
+            await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
+            answer = await self._ask()
+
+    async def _show_images_of(self, answer: Answer, show: Show) -> None:
+        framer = JpegFramer(
+            max_size=self._config.max_frame,
+            boundary=multipart.declared_boundary(answer.head.media_type),
+            tally=self.tally,
+        )
+        while await answer.show_images(framer, show):
+            if answer.found:
+                assert self._connection
+                self._coalescing.begin(self._connection, lambda: answer.found)
+            elif framer.between_images and (error := answer.diagnose(framer.foreign_type)):
+                raise error
+        answer.finish(framer, show)
+        if not answer.found and (error := answer.diagnose(framer.foreign_type, ended=True)):
+            raise error

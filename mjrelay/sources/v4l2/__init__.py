@@ -1,0 +1,1 @@
+"""A camera of this computer, which Linux shows as a video device."""

@@ -1,0 +1,95 @@
+"""Clients: who watches which camera, and what to do when no more files may be open."""
+
+import contextlib
+import errno
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+import structlog
+from aiohttp import web
+
+from mjrelay.camera.camera import Camera
+from mjrelay.web.sinks import SocketSink
+
+FULL = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
+_TELL_FULL_EVERY = 60.0
+
+_ids = itertools.count(1)
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False)
+class Client:
+    """One viewer of a stream, as the status shows it."""
+
+    address: str
+    user_agent: str
+    sink: SocketSink
+    kind: str = "stream"
+    id: int = field(default_factory=lambda: next(_ids))
+    since: float = field(default_factory=time.time)
+
+
+class Clients:
+    """Who watches which camera, on whatever port."""
+
+    def __init__(self) -> None:
+        self._of: dict[Camera, dict[int, Client]] = {}
+        self._finishing = False
+        self._told_full_at = -math.inf
+
+    def of(self, camera: Camera) -> list[Client]:
+        """The clients of a camera, in the order they came."""
+        return list(self._of.get(camera, {}).values())
+
+    @contextlib.contextmanager
+    def including(self, client: Client, camera: Camera) -> Iterator[None]:
+        """Count a client while entered."""
+        clients = self._of.setdefault(camera, {})
+        clients[client.id] = client
+        if self._finishing or camera.ring.is_closed:
+            client.sink.finish()
+        try:
+            yield
+        finally:
+            del clients[client.id]
+            if not clients:
+                del self._of[camera]
+
+    def note_full(self, error: OSError) -> None:
+        """Say, at most once a minute, that no more files may be open."""
+        now = time.monotonic()
+        if now - self._told_full_at >= _TELL_FULL_EVERY:
+            self._told_full_at = now
+            log.warning("relay.full", reason=error.strerror, hint=FULL)
+
+    def finish(self, camera: Camera) -> None:
+        """Let nobody wait for the frames of a camera that is gone, now or later.
+
+        Its streams end between two parts, so that each viewer gets a plain FIN.
+        """
+        camera.ring.close()
+        self._end_streams(camera)
+
+    def finish_all(self) -> None:
+        """End every stream, and those that are still to come."""
+        self._finishing = True
+        for camera in self._of:
+            self._end_streams(camera)
+
+    def _end_streams(self, camera: Camera) -> None:
+        for client in self.of(camera):
+            client.sink.finish()
+
+
+def is_full(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether an error means that no more files may be open."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+CLIENTS = web.AppKey("clients", Clients)

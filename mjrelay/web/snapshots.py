@@ -1,0 +1,102 @@
+"""Snapshots and clips: a camera's newest frame, and those of the last seconds, as HTTP answers."""
+
+import asyncio
+import contextlib
+import math
+import re
+import secrets
+import time
+from email.utils import formatdate
+
+from aiohttp import web
+
+from mjrelay.camera.camera import Camera
+from mjrelay.camera.frame import Frame
+from mjrelay.camera.ring import NoMoreFrames
+from mjrelay.web.queries import NO_STORE, flag, number
+
+# Entity tags must differ between runs, and between cameras that had the same name in one: there the
+# clock tells them apart.
+_RUN = secrets.token_hex(4)
+
+
+async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
+    """Answer with the newest frame, at once; wait only where there is none or when asked to."""
+    max_age = number(request, "max_age")
+    with camera.watched():
+        frame = await (_newer(camera) if flag(request, "fresh") else _newest(camera))
+    age = time.monotonic() - frame.monotonic
+    if max_age is not None and age > max_age:
+        raise _no_picture(camera, f"has no picture newer than {age:.1f} s")
+    headers = {
+        **NO_STORE,
+        "ETag": f'"{_RUN}-{frame.monotonic:.6f}-{frame.seq}"',
+        "Last-Modified": formatdate(frame.captured_at, usegmt=True),
+        "X-Timestamp": f"{frame.captured_at:.6f}",
+        "X-Age-Ms": f"{age * 1000:.0f}",
+    }
+    if headers["ETag"] in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=frame.image, content_type="image/jpeg", headers=headers)
+
+
+async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
+    """Answer with the pictures of the last seconds, one behind the other, as a file."""
+    seconds = number(request, "seconds")
+    with camera.watched():
+        # No frame is held on to: a client may take for ever.
+        headers = _clip_headers(camera.name, (await _newest(camera)).captured_at)
+        images = camera.ring.last(math.inf if seconds is None else seconds)
+        response = web.StreamResponse(headers=headers)
+        with contextlib.suppress(ConnectionError):  # who leaves has seen enough
+            await response.prepare(request)
+            if request.method != "HEAD":
+                for _, image in images:
+                    await response.write(image)
+                    await asyncio.sleep(0)  # to a fast client, it is all written without a pause
+    return response
+
+
+def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
+    plain = re.sub("[^A-Za-z0-9_-]", "_", name)
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(captured_at))
+    return {
+        "Content-Type": "video/x-motion-jpeg",
+        "Content-Disposition": f'attachment; filename="{plain}-{moment}.mjpeg"',
+        **NO_STORE,
+    }
+
+
+async def _newest(camera: Camera) -> Frame:
+    """The newest frame, however old; of a camera that is opening, the first one."""
+    # Longer than the camera's own patience: it knows why when that ends.
+    settling = camera.config.connect_timeout + camera.config.first_frame_timeout + 1
+    frame = camera.ring.newest
+    if frame is None and await camera.settled(within=settling):
+        frame = camera.ring.newest
+    if frame is None:
+        raise _no_picture(camera, "has no picture yet")
+    return frame
+
+
+async def _newer(camera: Camera) -> Frame:
+    """The next frame, if one comes in time."""
+    frame = camera.ring.newest
+    within = camera.config.first_frame_timeout
+    try:
+        async with asyncio.timeout(within):
+            return await camera.ring.newer_than(frame.seq if frame else 0)
+    except NoMoreFrames:
+        raise web.HTTPNotFound(
+            text=f"camera {camera.name} is gone: the configuration no longer has it"
+        ) from None
+    except TimeoutError:
+        raise _no_picture(camera, f"sent no new picture for {within:g} s") from None
+
+
+def _no_picture(camera: Camera, what: str) -> web.HTTPException:
+    why = "; ".join(filter(None, (camera.state, camera.trouble)))
+    return web.HTTPServiceUnavailable(
+        text=f"camera {camera.name} {what} ({why})",
+        headers={"Retry-After": str(max(1, math.ceil(camera.retry_in or 0)))},
+    )

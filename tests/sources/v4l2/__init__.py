@@ -1,0 +1,1 @@
+"""Tests of mjrelay.sources.v4l2."""

@@ -1,0 +1,165 @@
+"""Fleet: what a reload means for cameras, and for those who wait for their pictures."""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import socket
+import weakref
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+
+from mjrelay.camera.camera import Camera
+from mjrelay.configuration.tables import CameraConfig
+from mjrelay.roster import Changes, Fleet
+from mjrelay.service.systemd import Kept
+from mjrelay.web.clients import Client, Clients
+from mjrelay.web.listening import listening
+from mjrelay.web.server import web_server
+from mjrelay.web.sinks import SocketSink
+from tests.support.pictures import stamped
+from tests.support.serving import LOOPBACK, config_for, until
+from tests.support.source import ScriptedSource, steps
+
+ONE_PICTURE = config_for("testcard:", stall_timeout=30)
+OTHER = config_for("testcard:?size=320x240", stall_timeout=30)
+
+
+@dataclass
+class Served:
+    """A fleet with a web server in front of it."""
+
+    fleet: Fleet
+    clients: Clients
+    url: str
+    http: aiohttp.ClientSession
+
+    async def fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
+        """Reload, as the relay does."""
+        changes = await self.fleet.fit(configs)
+        for camera in changes.gone:
+            self.clients.finish(camera)
+        return changes
+
+    async def streams(self, name: str) -> None:
+        """Let a camera stream."""
+        await until(lambda: self.fleet.cameras[name].state == "streaming")
+
+    async def get(self, path: str, **headers: str) -> tuple[int, bytes, str]:
+        """What is answered: its status, body and ETag."""
+        async with self.http.get(self.url + path, headers=headers) as answer:
+            return answer.status, await answer.read(), answer.headers.get("ETag", "")
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[Served]:
+    sockets = listening(LOOPBACK)
+    listeners = await asyncio.to_thread(sockets.__enter__)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            fleet = Fleet(tasks, lambda _name: Kept())
+            async with (
+                web_server(fleet.cameras, LOOPBACK, listeners) as clients,
+                aiohttp.ClientSession() as http,
+            ):
+                yield Served(fleet, clients, f"http://{listeners[0].address}", http)
+                fleet.end()
+    finally:
+        await asyncio.to_thread(sockets.__exit__, None, None, None)
+
+
+@pytest.fixture
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every source gives one picture, and is silent then."""
+    numbers = itertools.count(1)
+
+    def make(*_arguments: object) -> ScriptedSource:
+        return ScriptedSource(steps(next(numbers)))
+
+    monkeypatch.setattr("mjrelay.roster.make_source", make)
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_what_has_changed_is_told() -> None:
+    async with serving() as served:
+        changes = await served.fit({"a": ONE_PICTURE, "b": ONE_PICTURE, "c": ONE_PICTURE})
+        assert changes == Changes(new=["a", "b", "c"], changed=[], gone=[])
+        gone = served.fleet.cameras["a"]
+        changes = await served.fit({"d": ONE_PICTURE, "c": OTHER, "b": ONE_PICTURE})
+        assert changes == Changes(new=["d"], changed=["c"], gone=[gone])
+        assert [*served.fleet.cameras] == ["d", "c", "b"]
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_cameras_that_are_gone_leave_nothing_behind() -> None:
+    gone: list[weakref.ref[Camera]] = []
+    async with serving() as served:
+        for number in range(5):
+            name = f"camera{number}"
+            await served.fit({name: ONE_PICTURE})
+            await served.streams(name)
+            gone.append(weakref.ref(served.fleet.cameras[name]))
+            async with served.http.get(f"{served.url}/cameras/{name}/stream") as stream:
+                await stream.content.readuntil(b"\xff\xd9")
+                await served.fit({})
+                await stream.content.read()  # to its end
+
+        def are_free() -> bool:
+            gc.collect()
+            return not any(camera() for camera in gone)
+
+        await until(are_free)
+
+
+async def test_who_comes_while_its_camera_goes_is_ended_too() -> None:
+    clients = Clients()
+    camera = Camera("front", ONE_PICTURE, ScriptedSource())
+    clients.finish(camera)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sink = SocketSink(ours, camera.fanout)
+        with clients.including(Client("127.0.0.1", "", sink), camera):
+            assert sink.ended.done()
+        assert not clients.of(camera)
+
+
+async def fresh_after_a_reload(cameras: dict[str, CameraConfig]) -> tuple[int, bytes]:
+    """What is answered to who waits for a fresh picture while these become the cameras."""
+    async with serving() as served:
+        await served.fit({"front": ONE_PICTURE})
+        await served.streams("front")
+        asked = asyncio.create_task(served.get("/cameras/front/snapshot?fresh=1"))
+        await until(lambda: served.fleet.cameras["front"]._viewers)
+        await served.fit(cameras)
+        status, body, _ = await asyncio.wait_for(asked, 5)
+        return status, body
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_who_waits_for_a_fresh_picture_gets_that_of_the_changed_camera() -> None:
+    assert await fresh_after_a_reload({"front": OTHER}) == (200, stamped(2))
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_who_waits_for_a_fresh_picture_of_a_camera_that_goes_is_told_at_once() -> None:
+    assert await fresh_after_a_reload({}) == (
+        404,
+        b"camera front is gone: the configuration no longer has it\n",
+    )
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_a_camera_that_was_put_back_has_other_pictures() -> None:
+    async with serving() as served:
+        await served.fit({"front": ONE_PICTURE})
+        await served.streams("front")
+        _, _, tag = await served.get("/cameras/front/snapshot")
+        assert (await served.get("/cameras/front/snapshot", **{"If-None-Match": tag}))[0] == 304
+        await served.fit({})
+        await served.fit({"front": ONE_PICTURE})
+        await served.streams("front")
+        status, body, _ = await served.get("/cameras/front/snapshot", **{"If-None-Match": tag})
+        assert (status, body) == (200, stamped(2))
