@@ -15,7 +15,7 @@ from mjrelay.configuration.tables import Config, ServerConfig
 from mjrelay.devices.udev import HotplugUnavailable, hotplug_events
 from mjrelay.devices.worker import Worker
 from mjrelay.errors import ConfigError
-from mjrelay.roster import Fleet
+from mjrelay.roster import Roster
 from mjrelay.service import systemd
 from mjrelay.web.clients import Clients
 from mjrelay.web.listening import Listener
@@ -82,10 +82,10 @@ async def relay(
     inheritance = inheritance or systemd.Inheritance()
     # In two groups: where a helper crashes, the cameras are handed over before they are ended.
     async with asyncio.TaskGroup() as helping, asyncio.TaskGroup() as tasks:
-        fleet = Fleet(tasks, inheritance.device)
-        await fleet.fit(config.cameras)
+        roster = Roster(tasks, inheritance.device)
+        await roster.fit(config.cameras)
         inheritance.drop_the_rest()
-        voice = _Voice(fleet.cameras)
+        voice = _Voice(roster.cameras)
         helpers: dict[str, asyncio.Task[None]] = {}
 
         def help_with(name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -93,9 +93,9 @@ async def relay(
 
         def watch_devices() -> None:
             """Listen to udev as soon as there is a camera whose coming and going it tells of."""
-            local = (isinstance(c.config.source, V4l2Address) for c in fleet.cameras.values())
+            local = (isinstance(c.config.source, V4l2Address) for c in roster.cameras.values())
             if "udev" not in helpers and any(local):
-                help_with("udev", _route_hotplug(fleet.cameras))
+                help_with("udev", _route_hotplug(roster.cameras))
 
         async def obey(reread: Callable[[], Config], clients: Clients) -> None:
             """Read the configuration again, whenever that is asked for."""
@@ -103,11 +103,11 @@ async def relay(
             while await orders.reload.wait():
                 orders.reload.clear()
                 systemd.reloading()
-                voice.trouble = await _reload(server, reread, fleet, clients)
+                voice.trouble = await _reload(server, reread, roster, clients)
                 watch_devices()
                 voice.tell("READY=1")
 
-        async with web_server(fleet.cameras, config.server, listeners) as clients:
+        async with web_server(roster.cameras, config.server, listeners) as clients:
             try:
                 addresses = [str(listener.address) for listener in listeners]
                 log.info("relay.started", version=__version__, listen=addresses)
@@ -121,14 +121,14 @@ async def relay(
                 systemd.notify("STOPPING=1")
             finally:
                 # Each may take a second to say goodbye; clients and cameras do it side by side.
-                fleet.end()
+                roster.end()
                 for helper in helpers.values():
                     helper.cancel()
     log.info("relay.stopped")
 
 
 async def _reload(
-    server: ServerConfig, reread: Callable[[], Config], fleet: Fleet, clients: Clients
+    server: ServerConfig, reread: Callable[[], Config], roster: Roster, clients: Clients
 ) -> str:
     """Read the configuration again and do what has changed. A faulty one changes nothing.
 
@@ -145,7 +145,7 @@ async def _reload(
                 reason="the options of [server] have changed",
                 hint=f"they take effect at the next start{command}",
             )
-        changes = await fleet.fit(wanted.cameras)
+        changes = await roster.fit(wanted.cameras)
         for camera in changes.gone:
             clients.finish(camera)
     except ConfigError as error:

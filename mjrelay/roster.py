@@ -1,4 +1,4 @@
-"""Fleet: the configured cameras, each run by a task of its own, through reloads."""
+"""Roster: the configured cameras, each run by a task of its own, through reloads."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ class Changes:
     gone: list[Camera]
 
 
-class Fleet:
+class Roster:
     """Runs cameras, and replaces no more of them than a new configuration asks for.
 
     Args:

@@ -1,4 +1,4 @@
-"""Fleet: what a reload means for cameras, and for those who wait for their pictures."""
+"""Roster: what a reload means for cameras, and for those who wait for their pictures."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.roster import Changes, Fleet
+from mjrelay.roster import Changes, Roster
 from mjrelay.service.systemd import Kept
 from mjrelay.web.clients import Client, Clients
 from mjrelay.web.listening import listening
@@ -30,23 +30,23 @@ OTHER = config_for("testcard:?size=320x240", stall_timeout=30)
 
 @dataclass
 class Served:
-    """A fleet with a web server in front of it."""
+    """A roster with a web server in front of it."""
 
-    fleet: Fleet
+    roster: Roster
     clients: Clients
     url: str
     http: aiohttp.ClientSession
 
     async def fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
         """Reload, as the relay does."""
-        changes = await self.fleet.fit(configs)
+        changes = await self.roster.fit(configs)
         for camera in changes.gone:
             self.clients.finish(camera)
         return changes
 
     async def streams(self, name: str) -> None:
         """Let a camera stream."""
-        await until(lambda: self.fleet.cameras[name].state == "streaming")
+        await until(lambda: self.roster.cameras[name].state == "streaming")
 
     async def get(self, path: str, **headers: str) -> tuple[int, bytes, str]:
         """What is answered: its status, body and ETag."""
@@ -60,13 +60,13 @@ async def serving() -> AsyncIterator[Served]:
     listeners = await asyncio.to_thread(sockets.__enter__)
     try:
         async with asyncio.TaskGroup() as tasks:
-            fleet = Fleet(tasks, lambda _name: Kept())
+            roster = Roster(tasks, lambda _name: Kept())
             async with (
-                web_server(fleet.cameras, LOOPBACK, listeners) as clients,
+                web_server(roster.cameras, LOOPBACK, listeners) as clients,
                 aiohttp.ClientSession() as http,
             ):
-                yield Served(fleet, clients, f"http://{listeners[0].address}", http)
-                fleet.end()
+                yield Served(roster, clients, f"http://{listeners[0].address}", http)
+                roster.end()
     finally:
         await asyncio.to_thread(sockets.__exit__, None, None, None)
 
@@ -87,10 +87,10 @@ async def test_what_has_changed_is_told() -> None:
     async with serving() as served:
         changes = await served.fit({"a": ONE_PICTURE, "b": ONE_PICTURE, "c": ONE_PICTURE})
         assert changes == Changes(new=["a", "b", "c"], changed=[], gone=[])
-        gone = served.fleet.cameras["a"]
+        gone = served.roster.cameras["a"]
         changes = await served.fit({"d": ONE_PICTURE, "c": OTHER, "b": ONE_PICTURE})
         assert changes == Changes(new=["d"], changed=["c"], gone=[gone])
-        assert [*served.fleet.cameras] == ["d", "c", "b"]
+        assert [*served.roster.cameras] == ["d", "c", "b"]
 
 
 @pytest.mark.usefixtures("_scripted")
@@ -101,7 +101,7 @@ async def test_cameras_that_are_gone_leave_nothing_behind() -> None:
             name = f"camera{number}"
             await served.fit({name: ONE_PICTURE})
             await served.streams(name)
-            gone.append(weakref.ref(served.fleet.cameras[name]))
+            gone.append(weakref.ref(served.roster.cameras[name]))
             async with served.http.get(f"{served.url}/cameras/{name}/stream") as stream:
                 await stream.content.readuntil(b"\xff\xd9")
                 await served.fit({})
@@ -132,7 +132,7 @@ async def fresh_after_a_reload(cameras: dict[str, CameraConfig]) -> tuple[int, b
         await served.fit({"front": ONE_PICTURE})
         await served.streams("front")
         asked = asyncio.create_task(served.get("/cameras/front/snapshot?fresh=1"))
-        await until(lambda: served.fleet.cameras["front"]._viewers)
+        await until(lambda: served.roster.cameras["front"]._viewers)
         await served.fit(cameras)
         status, body, _ = await asyncio.wait_for(asked, 5)
         return status, body

@@ -55,7 +55,7 @@ class Login:
         if not self._challenge or not self.credentials:
             return None
         self._uses += 1
-        return answer(
+        return authorize(
             self._challenge, self.credentials, target=target, count=self._uses, cnonce=cnonce
         )
 
@@ -86,7 +86,7 @@ def choose(challenges: list[Challenge]) -> Challenge | None:
     return next((c for c in challenges if c.scheme == "basic"), None)
 
 
-def answer(
+def authorize(
     challenge: Challenge, credentials: Credentials, *, target: str, count: int, cnonce: str
 ) -> str:
     """The `Authorization` header for a GET.

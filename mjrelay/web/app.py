@@ -28,7 +28,7 @@ _PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
 _CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
 _STARTED = web.AppKey("started", float)
 
-_Answer = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
+_CameraHandler = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
 
 
 def make_app(
@@ -85,21 +85,21 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
 # Which camera a request means
 
 
-def _of_default(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _of_default(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         return await answer(request, _numbered(request, 0))
 
     return handle
 
 
-def _of_path(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _of_path(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         return await answer(request, _named(request, request.match_info["name"]))
 
     return handle
 
 
-def _of_query(answer: _Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _of_query(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         name = request.query.get("src")
         camera = _named(request, name) if name else _numbered(request, 0)
@@ -136,7 +136,7 @@ async def _root(request: web.Request) -> web.StreamResponse:
         return web.Response(
             body=_PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"}
         )
-    answers: dict[str, _Answer] = {"stream": stream, "snapshot": snapshot}
+    answers: dict[str, _CameraHandler] = {"stream": stream, "snapshot": snapshot}
     if action not in answers or not _NUMBER.fullmatch(number or "0"):
         raise web.HTTPNotFound(
             text="there is no such action; there are ?action=stream and ?action=snapshot"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mjrelay.formats.authorization import (
     Challenge,
     Credentials,
-    answer,
+    authorize,
     choose,
     parse_challenges,
 )
@@ -35,7 +35,7 @@ def reply(
     """Return the Authorization header for what a camera asks."""
     challenge = choose(parse_challenges([*headers]))
     assert challenge
-    return answer(challenge, credentials, target=target, count=count, cnonce=cnonce)
+    return authorize(challenge, credentials, target=target, count=count, cnonce=cnonce)
 
 
 def fields(header: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def test_the_standard_library_answers_the_same(
     request = urllib.request.Request(f"http://camera{target}")
     expected = oracle.get_authorization(request, asked)
     assert expected
-    ours = answer(
+    ours = authorize(
         Challenge("digest", asked),
         Credentials(name, password),
         target=request.selector,
@@ -216,7 +216,7 @@ def test_a_challenge_nobody_can_answer_is_none(header: str) -> None:
 @given(st.lists(st.text('Digest Basic realm="x\\", qop=auth,;\n', max_size=60), max_size=3))
 def test_reading_anything_raises_nothing(headers: list[str]) -> None:
     if challenge := choose(parse_challenges(headers)):
-        answer(challenge, MUFASA, target="/", count=1, cnonce="c")
+        authorize(challenge, MUFASA, target="/", count=1, cnonce="c")
 
 
 def test_credentials_are_never_printed() -> None:

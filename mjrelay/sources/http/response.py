@@ -1,4 +1,4 @@
-"""Answer: what a camera says to our request, and what it means when that is no picture."""
+"""Response: what a camera says to our request, and what it means when that is no picture."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ _OTHER_CODECS = {
 }
 
 
-class Answer:
+class Response:
     """An answer being read from a connection.
 
     Attributes:

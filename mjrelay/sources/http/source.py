@@ -26,7 +26,7 @@ from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.coalescing import Coalescing
 from mjrelay.sources.http.connection import Connection
-from mjrelay.sources.http.response import Answer, refusal
+from mjrelay.sources.http.response import Response, refusal
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -97,7 +97,7 @@ class HttpSource(Source):
 
     # Asking
 
-    async def _ask(self) -> Answer:
+    async def _ask(self) -> Response:
         """Ask for the pictures; answer a request for a password, follow redirects.
 
         Raises:
@@ -145,11 +145,11 @@ class HttpSource(Source):
                 delay = self._config.redial_delay if pause is None else pause
                 self._free_at = asyncio.get_running_loop().time() + delay
 
-    async def _request(self, address: HttpAddress) -> Answer:
+    async def _request(self, address: HttpAddress) -> Response:
         """Send the request and read the answer's head."""
         assert self._connection
         self._connection.send(self._request_head(address))
-        answer = Answer(self._connection, self.tally)
+        answer = Response(self._connection, self.tally)
         patience = self._config.first_frame_timeout
         try:
             async with asyncio.timeout(patience):
@@ -217,7 +217,7 @@ class HttpSource(Source):
 
     # Pictures
 
-    async def _stream(self, answer: Answer, show: Show) -> None:
+    async def _stream(self, answer: Response, show: Show) -> None:
         """Show the images of this answer and, if it holds a single one, of the next."""
         loop = asyncio.get_running_loop()
         head = answer.head
@@ -232,7 +232,7 @@ class HttpSource(Source):
             await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
             answer = await self._ask()
 
-    async def _show_images_of(self, answer: Answer, show: Show) -> None:
+    async def _show_images_of(self, answer: Response, show: Show) -> None:
         framer = JpegFramer(
             max_size=self._config.max_frame,
             boundary=multipart.declared_boundary(answer.head.media_type),

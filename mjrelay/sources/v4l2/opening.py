@@ -1,4 +1,4 @@
-"""Claim: find a video device, open it, make it ours; and say why that cannot be.
+"""Opener: find a video device, open it, make it ours; and say why that cannot be.
 
 All of it may block: it runs in the device's thread.
 """
@@ -34,7 +34,7 @@ _KERNEL_SAID_WITHIN = 10.0
 log = structlog.get_logger()
 
 
-class Claim:
+class Opener:
     """One address's way to a device that streams.
 
     Args:

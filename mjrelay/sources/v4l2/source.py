@@ -34,7 +34,7 @@ from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.v4l2.controls import Controls
-from mjrelay.sources.v4l2.opening import Claim
+from mjrelay.sources.v4l2.opening import Opener
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class V4l2Source(Source):
         self._kept = kept or Kept()
         self._max_frame = config.max_frame
         self._controls = Controls(config.controls)
-        self._claim = Claim(address, config, self._controls)
+        self._opener = Opener(address, config, self._controls)
         self._worker = Worker(f"v4l2:{self.label}")
         self._look: Callable[[], None] | None = None
         self._device: Capture | None = None
@@ -98,11 +98,11 @@ class V4l2Source(Source):
     @property
     def holders(self) -> tuple[Holder, ...]:
         """Which processes have the device, while that keeps us from it."""
-        return self._claim.holders
+        return self._opener.holders
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
-        """Claim the device and start it."""
+        """Open the device and start it."""
         device = self._wanted = Capture()
         try:
             try:
@@ -120,11 +120,11 @@ class V4l2Source(Source):
 
     def facts(self) -> dict[str, Any]:
         """The device, its modes and the one in use."""
-        return self._claim.facts
+        return self._opener.facts
 
     def hotplug(self, event: Hotplug) -> bool:
         """Look again, if it may be ours: at the device in use, or for one that we miss."""
-        node = self._claim.node
+        node = self._opener.node
         ours = node is None or event.path in ("", node.path)
         if ours and self._look:
             self._look()
@@ -165,7 +165,7 @@ class V4l2Source(Source):
             fd = self._kept.take()
         if fd is not None:
             device.adopt(fd)
-        mode = self._claim.start(device)
+        mode = self._opener.start(device)
         with self._keeping:
             if device is self._wanted:  # else it was given up, and its successor's may be kept
                 self._kept.keep(device.fileno())
@@ -215,7 +215,7 @@ class V4l2Source(Source):
             with self._looking(device, look):
                 return await made
         except _ReadFailed as failed:
-            explained = partial(self._claim.explained, failed.error, device, mode)
+            explained = partial(self._opener.explained, failed.error, device, mode)
             raise await self._call(explained) from failed.error
 
     @contextmanager
@@ -285,7 +285,7 @@ class V4l2Source(Source):
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
         """Make the device leave the bus and come back, unless somebody else has taken it."""
-        reset = partial(reset_unless_held, self._claim.find, act, force=self._force)
+        reset = partial(reset_unless_held, self._opener.find, act, force=self._force)
         try:
             await self._call(reset, within=_RESET_TIMEOUT)
         except TimeoutError as error:

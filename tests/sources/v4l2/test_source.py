@@ -345,7 +345,7 @@ async def test_a_fault_of_our_own_closes_the_device_too(
     monkeypatch.setattr(source, "_framed", fail)
     with pytest.raises(ZeroDivisionError):
         await watch(source, 1)
-    monkeypatch.setattr(source._claim, "_note_facts", fail)
+    monkeypatch.setattr(source._opener, "_note_facts", fail)
     with pytest.raises(ZeroDivisionError):
         await watch(source, 1)
     assert device.story.count("close") == 2
