@@ -68,11 +68,20 @@ class RemedyFailed(_Explained):
     Args:
         reason: What happened; so is `hint`, as for every source error.
         is_held: Another process has it, or may have it.
+        done: The remedy was applied, and did not help: the camera was disturbed all the same.
     """
 
-    def __init__(self, reason: str, hint: str | None = None, *, is_held: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        hint: str | None = None,
+        *,
+        is_held: bool = False,
+        done: bool = False,
+    ) -> None:
         super().__init__(reason, hint)
         self.is_held = is_held
+        self.done = done
 
 
 class SourceError(_Explained):

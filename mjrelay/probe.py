@@ -90,15 +90,15 @@ async def probe(
         progress: Told, now and then, how far it is; an empty text at the end.
     """
     source = make_source(config)
-    source.watched = True
+    source.watch(watched=True)
     report = Report(source.label)
     progress(f"opening {source.label} …")
     times: list[float] = []
     sizes: list[int] = []
     dialled_at = time.monotonic()
 
-    def note(image: bytes) -> None:
-        times.append(time.monotonic())
+    def note(image: bytes, captured: float) -> None:
+        times.append(captured)
         sizes.append(len(image))
         if len(times) == 1 and not timer.expired():
             timer.reschedule(asyncio.get_running_loop().time() + seconds)

@@ -172,7 +172,8 @@ async def _route_hotplug(cameras: Mapping[str, Camera]) -> None:
             async for event in events:
                 log.debug("hotplug", action=event.action, path=event.path)
                 for camera in cameras.values():
-                    camera.hotplug(event)
+                    if camera.source.hotplug(event):
+                        camera.wake()
     except HotplugUnavailable as error:
         log.warning(
             "hotplug.unavailable",

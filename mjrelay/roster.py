@@ -61,7 +61,7 @@ class Roster:
     def end(self) -> None:
         """Stop all of them, side by side; what the next process can take over stays as it is."""
         for camera in self.cameras.values():
-            camera.source.handing_over = True
+            camera.source.hand_over()
         for task in self._running.values():
             task.cancel()
 

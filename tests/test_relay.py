@@ -31,7 +31,7 @@ class Device(ScriptedSource):
             try:
                 yield stream
             finally:
-                self.was_handed_over = self.handing_over
+                self.was_handed_over = self.handed_over
 
 
 @pytest.fixture

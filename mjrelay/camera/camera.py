@@ -18,10 +18,9 @@ from mjrelay.camera.ring import FrameRing
 from mjrelay.camera.watchdog import Watchdog
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.devices.holders import Holder
-from mjrelay.devices.udev import Hotplug
 from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
 from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
-from mjrelay.recovery.ladder import RESETS, Ladder, Remedy
+from mjrelay.recovery.ladder import Ladder, Remedy
 from mjrelay.sources import Source
 
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
@@ -93,7 +92,7 @@ class Camera:
         """Give a camera that does not run another configuration. Its viewers stay."""
         self.config = config
         self.source = source
-        self.source.watched = bool(self._viewers)
+        self._tell_source(watched=bool(self._viewers))
         self.ring.configure(seconds=config.ring, max_bytes=config.ring_bytes)
         self.ring.clear()
         self.state: State = "idle" if config.mode == "demand" else "starting"
@@ -101,8 +100,8 @@ class Camera:
         self._ladder = Ladder(
             Backoff(first=config.redial_delay, most=config.retry_max, jitter=random.random),
             remedies=source.remedies,
-            resets_per_hour=config.usb_resets_per_hour,
-            force=config.usb_reset == "force",
+            resets_per_hour=source.resets_per_hour,
+            force=source.resets_from_others,
         )
         # A camera polled every ten seconds has not stalled after five.
         self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
@@ -125,11 +124,6 @@ class Camera:
         """Cut the wait for the next attempt short: something has changed."""
         self._wake.set()
 
-    def hotplug(self, event: Hotplug) -> None:
-        """Tell the camera that a device came or went."""
-        if self.source.hotplug(event):
-            self.wake()
-
     def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
         """Close the source, apply a remedy, and open it again: a person asks for it.
 
@@ -147,7 +141,8 @@ class Camera:
         """Somebody is watching while this is entered: a camera on demand opens."""
         self._viewers += 1
         self._watched.set()
-        self.source.watched = True
+        if not self._source_watched:
+            self._tell_source(watched=True)
         try:
             yield
         finally:
@@ -207,9 +202,8 @@ class Camera:
             return False
         newest = self.ring.newest
         lately = max(self._attempt_at, newest.monotonic if newest else 0.0)
-        patience = max(self._silence_allowed, self.config.first_frame_timeout)
-        longest = self.config.connect_timeout + patience + _STUCK_AFTER
-        return time.monotonic() - lately > longest
+        longest = max(self._silence_allowed, self.source.patience)
+        return time.monotonic() - lately > longest + _STUCK_AFTER
 
     # One life of the source
 
@@ -293,12 +287,16 @@ class Camera:
         """Whether the source is to be closed, though nothing is wrong with it."""
         return self._asked is not None or self._unwanted()
 
-    def _publish(self, image: bytes) -> None:
+    def _tell_source(self, *, watched: bool) -> None:
+        self._source_watched = watched
+        self.source.watch(watched=watched)
+
+    def _publish(self, image: bytes, captured: float) -> None:
         assert self._watchdog
         now = time.monotonic()
         self._watchdog.feed(now + self._silence_allowed)
         self.published += 1
-        frame = Frame(self.published, time.time(), now, image)
+        frame = Frame(self.published, time.time() - (now - captured), captured, image)
         self.ring.publish(frame)
         self.fanout.show(frame)
         if self._first_frame_at is None:
@@ -308,8 +306,8 @@ class Camera:
             self._notice_frozen(image, now)
         if self._interruptions and self.state == "streaming":
             self._notice_health()
-        if not self._viewers and self.source.watched:
-            self.source.watched = now - self._left_at < _UNWATCHED_AFTER
+        if self._source_watched and not self._viewers and now - self._left_at >= _UNWATCHED_AFTER:
+            self._tell_source(watched=False)
         if self._is_done():
             self._watchdog.release()
 
@@ -380,7 +378,9 @@ class Camera:
         try:
             await apply()
         except RemedyFailed as error:
-            if not asked:
+            if error.done:
+                self.remedied[remedy] += 1
+            elif not asked:
                 self._ladder.not_done(remedy, because=None if error.is_held else error.hint)
             state: State = self.state if self.state in _DOWN else "recovering"
             self._enter(state, error.reason, error.hint, kind=f"no {remedy.value}")
@@ -393,7 +393,7 @@ class Camera:
     @property
     def resets(self) -> int:
         """How often its device was made to leave the bus and come back."""
-        return sum(self.remedied[remedy] for remedy in RESETS)
+        return sum(count for remedy, count in self.remedied.items() if remedy.is_reset)
 
     # What people see of it
 

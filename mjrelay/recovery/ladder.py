@@ -26,10 +26,13 @@ class Remedy(enum.Enum):
     REAUTHORIZE = "reauthorize"
     WAIT = "wait"
 
+    @property
+    def is_reset(self) -> bool:
+        """Whether it makes the device leave the bus and come back: resets share one allowance."""
+        return self in (Remedy.USB_RESET, Remedy.REAUTHORIZE)
 
-RESETS = (Remedy.USB_RESET, Remedy.REAUTHORIZE)
-"""Each makes the device leave the bus and come back; they share one allowance."""
-_CLIMBED = (Remedy.RELEASE, *RESETS)
+
+_CLIMBED = (Remedy.RELEASE, Remedy.USB_RESET, Remedy.REAUTHORIZE)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Ladder:
             remedy: Which.
             because: What a person can do to make it possible.
         """
-        if remedy in RESETS and self._resets:
+        if remedy.is_reset and self._resets:
             self._resets.pop()
             self._missing = because
 
@@ -123,7 +126,7 @@ class Ladder:
                 return remedy
             if remedy is Remedy.RELEASE and isinstance(error, SourceStalled):
                 continue  # it was open: nothing of ours was in its way
-            if remedy in RESETS:
+            if remedy.is_reset:
                 if self._resets_left(now) < 1:
                     continue
                 self._resets.append(now)
@@ -131,7 +134,7 @@ class Ladder:
             return remedy
 
     def _first_reset(self) -> int:
-        return next(i for i, rung in enumerate(self._rungs) if rung in (*RESETS, Remedy.WAIT))
+        return next(i for i, rung in enumerate(self._rungs) if rung.is_reset or rung is Remedy.WAIT)
 
     def _resets_left(self, now: float) -> float:
         while self._resets and now - self._resets[0] >= _HOUR:
@@ -143,7 +146,7 @@ class Ladder:
         advice = "unplug it and plug it in again"
         if self._missing:
             return self._missing
-        if not set(self._rungs) & {*RESETS}:
+        if not any(rung.is_reset for rung in self._rungs):
             return f"usb_reset = false keeps it from being reset: {advice}"
         if self._resets_per_hour < 1:
             return f"usb_resets_per_hour allows no reset: {advice}"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import structlog
 
 from mjrelay.configuration.address import CommandAddress, redact
+from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import SourceLost, SourceRefused, Tally
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
@@ -35,11 +37,13 @@ class CommandSource(Source):
 
     silent_hint = "run the command by hand and see what it says"
 
-    def __init__(self, address: CommandAddress, *, max_frame: int) -> None:
+    def __init__(self, address: CommandAddress, config: CameraConfig) -> None:
         self.label = address.label
         self.tally = Tally()
         self._arguments = address.arguments
-        self._max_frame = max_frame
+        self._max_frame = config.max_frame
+        # A program may take a second to end, and another to be killed.
+        self.patience = config.first_frame_timeout + 2 * _END_TIMEOUT
         self._last_words: deque[str] = deque(maxlen=1)
 
     @asynccontextmanager
@@ -86,9 +90,9 @@ class CommandSource(Source):
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
         while data := await output.read(_READ_SIZE):
             for image in framer.feed(data):
-                show(image)
+                show(image, time.monotonic())
         for image in framer.finish():
-            show(image)
+            show(image, time.monotonic())
         await _wait(process)
         await asyncio.sleep(0)  # lets the listener read the last line
         raise SourceLost(_ending(process.returncode, self._arguments[0]), self._explanation())

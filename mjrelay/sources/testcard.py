@@ -22,6 +22,7 @@ class TestcardSource(Source):
         self.tally = Tally()
         self._address = address
         self._number = 0
+        self.patience = 2 / address.fps
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
@@ -39,6 +40,8 @@ class TestcardSource(Source):
         while True:
             self._number += 1
             # Drawing takes milliseconds, in which clients must not wait.
-            show(await asyncio.to_thread(test_card, self._address.size, self._number, time.time()))
+            captured = loop.time()
+            draw = asyncio.to_thread(test_card, self._address.size, self._number, time.time())
+            show(await draw, captured)
             due = max(due + interval, loop.time() - interval)  # late: no burst to catch up
             await asyncio.sleep(due - loop.time())

@@ -8,7 +8,6 @@ from aiohttp import hdrs, web
 
 from mjrelay.camera.camera import Camera
 from mjrelay.errors import SourceError
-from mjrelay.recovery.ladder import Remedy
 from mjrelay.web.status import as_json
 
 _EXPECTED = 'expected JSON with whole numbers by name, such as {"brightness": 128}'
@@ -63,14 +62,13 @@ async def restart(request: web.Request, camera: Camera) -> web.Response:
 async def reset(request: web.Request, camera: Camera) -> web.Response:
     """Reset the USB device behind the source, and open it again."""
     _only_from_here(request)
-    if Remedy.USB_RESET not in camera.source.remedies:
-        raise web.HTTPConflict(
-            text=f"{camera.name} cannot be reset: it is no USB camera, or usb_reset = false"
-        )
+    remedy = camera.source.reset
+    if remedy is None:
+        raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.source.no_reset_hint}")
     _not_idle(camera)
-    if camera.holders and camera.config.usb_reset != "force":
+    if camera.holders and not camera.source.resets_from_others:
         raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.trouble}")
-    camera.restart(Remedy.USB_RESET)
+    camera.restart(remedy)
     return web.Response(status=202, text=f"{camera.name} is being reset\n")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,7 @@ from mjrelay.recovery.ladder import Remedy
 from mjrelay.sources import Show, Stream
 from tests.support.pasts import open_pasts
 from tests.support.pictures import picture, stamped
-from tests.support.serving import camera_for, running, scripted, until
+from tests.support.serving import camera_for, hotplug, running, scripted, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
 
 
@@ -256,7 +257,7 @@ class DeafSource(ScriptedSource):
     async def _play(self, script: list[Step], show: Show) -> None:
         for image in script:
             assert isinstance(image, bytes)
-            show(image)
+            show(image, time.monotonic())
         while not self.let_go:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
@@ -619,10 +620,10 @@ async def test_a_camera_that_comes_back_by_itself_needs_no_remedy() -> None:
     camera = scripted(source, redial_delay=0.01, retry_max=60, stall_timeout=30)
     async with running(camera):
         await until(lambda: camera.failures["broken"] == 2 and camera.retry_in is not None)
-        camera.hotplug(Hotplug("add", "/dev/video7"))
+        hotplug(camera, "add", "/dev/video7")
         await asyncio.sleep(0.05)
         assert camera.failures["broken"] == 2, "not ours"
-        camera.hotplug(Hotplug("add", "/dev/video0"))
+        hotplug(camera, "add", "/dev/video0")
         await until(lambda: camera.state == "streaming")
     assert source.story == ["open"] * 3
     assert not camera.remedied
@@ -701,7 +702,7 @@ async def test_a_device_that_comes_back_before_its_reset_costs_no_allowance() ->
     async with running(camera):
         for times in (1, 2):
             await failed(times)
-            camera.hotplug(Hotplug("add", "/dev/video0"))
+            hotplug(camera, "add", "/dev/video0")
         await failed(3)
         assert camera.hint
         assert "it was reset" not in camera.hint
@@ -749,8 +750,8 @@ class NoisySource(MendableSource):
     async def open(self) -> AsyncIterator[Stream]:
         assert self.camera
         if self.opened < 3:
-            self.camera.hotplug(Hotplug("remove", "/dev/video0"))
-            self.camera.hotplug(Hotplug("add", "/dev/video0"))
+            hotplug(self.camera, "remove", "/dev/video0")
+            hotplug(self.camera, "add", "/dev/video0")
         async with super().open() as stream:
             yield stream
 
@@ -1004,7 +1005,7 @@ class EndlessSource(MendableSource):
         for image in itertools.cycle(script):
             assert isinstance(image, bytes)
             await asyncio.sleep(0)
-            show(image)
+            show(image, time.monotonic())
 
 
 async def test_no_restart_is_lost_between_pictures_that_come_fast() -> None:

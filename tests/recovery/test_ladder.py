@@ -14,7 +14,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
-from mjrelay.recovery.ladder import RESETS, Ladder, Remedy, Step
+from mjrelay.recovery.ladder import Ladder, Remedy, Step
 
 BROKEN = SourceBroken("VIDIOC_STREAMON: Input/output error")
 STALLED = SourceStalled("the camera went silent")
@@ -228,7 +228,7 @@ def test_health_does_not_give_the_allowance_back() -> None:
 def test_a_camera_that_fails_for_days_is_reset_as_often_as_allowed() -> None:
     ours = ladder(*EVERY, resets_per_hour=6)
     steps = [ours.failed(BROKEN, now=60.0 * minute) for minute in range(6_000)]
-    resets = sum(step.remedy in RESETS for step in steps)
+    resets = sum(step.remedy.is_reset for step in steps)
     assert resets == 600
 
 
@@ -260,7 +260,7 @@ def test_no_hour_ever_has_more_resets_than_the_limit(
         assert 0 <= step.delay <= 30
         if error is TAKEN and not force:
             assert step.remedy is REOPEN
-        if step.remedy in RESETS:
+        if step.remedy.is_reset:
             resets.append(now)
     for end in resets:
         assert sum(end - HOUR < reset <= end for reset in resets) <= limit

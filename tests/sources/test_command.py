@@ -5,12 +5,13 @@ import pytest
 from mjrelay.configuration.address import CommandAddress
 from mjrelay.errors import SourceLost
 from mjrelay.sources.command import CommandSource
+from tests.support.serving import config_for
 from tests.support.source import images_of
 
 
 async def end_of(*arguments: str) -> SourceLost:
     """Run a program to its end."""
-    source = CommandSource(CommandAddress(arguments), max_frame=2**20)
+    source = CommandSource(CommandAddress(arguments), config_for("testcard:"))
     with pytest.raises(SourceLost) as caught:
         async with images_of(source) as images:
             await anext(images)

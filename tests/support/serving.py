@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import aiohttp
 
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.address import ListenAddress, parse_address
 from mjrelay.configuration.tables import CameraConfig, ServerConfig
+from mjrelay.devices.udev import Hotplug
 from mjrelay.sources import Source, make_source
 from mjrelay.web.listening import listening
 from mjrelay.web.server import web_server
@@ -31,7 +33,16 @@ def camera_for(source: str, **options: object) -> Camera:
 
 def scripted(source: Source, **options: object) -> Camera:
     """A camera with a source that follows a script."""
-    return Camera("front", config_for("testcard:", **options), source)
+    config = config_for("testcard:", **options)
+    source.resets_per_hour = config.usb_resets_per_hour
+    source.resets_from_others = config.usb_reset == "force"
+    return Camera("front", config, source)
+
+
+def hotplug(camera: Camera, action: Literal["add", "remove"], path: str) -> None:
+    """Let a device come or go, as the relay tells a camera of it."""
+    if camera.source.hotplug(Hotplug(action, path)):
+        camera.wake()
 
 
 @contextlib.asynccontextmanager

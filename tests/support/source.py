@@ -1,6 +1,7 @@
 """ScriptedSource: a source that plays a script, for tests of what the camera makes of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,6 +29,9 @@ class ScriptedSource(Source):
     def __init__(self, *scripts: list[Step]) -> None:
         self.label = "script:"
         self.tally = Tally()
+        self.patience = 0.0
+        self.watched = False
+        self.handed_over = False
         self.open_now = 0
         self.opened = 0
         self._scripts = list(scripts)
@@ -50,10 +54,16 @@ class ScriptedSource(Source):
                 raise step
             if isinstance(step, bytes):
                 await asyncio.sleep(0)
-                show(step)
+                show(step, time.monotonic())
             else:
                 await asyncio.sleep(step)
         await asyncio.sleep(SILENCE)
+
+    def watch(self, *, watched: bool) -> None:
+        self.watched = watched
+
+    def hand_over(self) -> None:
+        self.handed_over = True
 
     def facts(self) -> dict[str, Any]:
         return {}
@@ -82,7 +92,7 @@ async def images_of(source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
     """Open a source, and take its images one by one, each when it is asked for."""
     shown: asyncio.Queue[bytes] = asyncio.Queue()
     async with source.open() as stream:
-        streaming = asyncio.ensure_future(stream(shown.put_nowait))
+        streaming = asyncio.ensure_future(stream(lambda image, _: shown.put_nowait(image)))
         try:
             yield _taken(shown, streaming)
         finally:

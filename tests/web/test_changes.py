@@ -17,7 +17,7 @@ from mjrelay.devices.holders import Holder
 from mjrelay.errors import SourceBusy, SourceUnreachable
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.web.changes import _is_loopback
-from tests.support.serving import LOOPBACK, Served, config_for, serving, until
+from tests.support.serving import LOOPBACK, Served, config_for, scripted, serving, until
 from tests.support.source import SILENCE, ScriptedSource, Step, steps
 
 ONLY_FROM_HERE = "cameras can only be changed from the computer that mjrelay runs on"
@@ -352,7 +352,7 @@ async def test_a_reset_resets_the_device_and_opens_it_again(
 async def test_what_cannot_be_reset_is_409(served: Served) -> None:
     assert await post(served, "/cameras/card/reset") == (
         409,
-        "card cannot be reset: it is no USB camera, or usb_reset = false\n",
+        "card cannot be reset: only USB cameras can be reset\n",
     )
     assert (await post(served, "/cameras/card/restart"))[0] == 202
 
@@ -377,10 +377,7 @@ async def test_a_camera_that_another_has_is_not_reset_but_409() -> None:
 async def test_a_camera_that_another_has_is_reset_by_force() -> None:
     source = ControlledSource([SourceBusy("Device or resource busy")], [*steps(1), SILENCE])
     source.held_by = (Holder(812, "/usr/bin/ffmpeg", None),)
-    config = config_for(
-        "testcard:", stall_timeout=30, redial_delay=60, retry_max=60, usb_reset="force"
-    )
-    camera = Camera("front", config, source)
+    camera = scripted(source, stall_timeout=30, redial_delay=60, retry_max=60, usb_reset="force")
     async with serving(camera) as served:
         await until(lambda: camera.holders and camera.retry_in)
         assert (await post(served, "/cameras/front/reset"))[0] == 202

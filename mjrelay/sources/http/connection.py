@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # How long a camera may take to answer our FIN before we stop waiting for its own. Within the two
 # seconds a shutdown may last.
-_CLOSE_TIMEOUT = 1.0
+CLOSE_TIMEOUT = 1.0
 # Some pictures of most cameras. Only what is used of it takes memory.
 _INBOX_SIZE = 2**20
 # So much may be waited for: a full inbox holds the camera back.
@@ -176,7 +176,7 @@ class Connection:
                 "ssl": _tls_context(verify=tls_verify),
                 "server_hostname": address.host,
                 "ssl_handshake_timeout": tls_timeout,
-                "ssl_shutdown_timeout": _CLOSE_TIMEOUT,
+                "ssl_shutdown_timeout": CLOSE_TIMEOUT,
             }
         try:
             sock = await _connect(address.host, address.port, connect_timeout)
@@ -270,7 +270,7 @@ class Connection:
         """
         self.coalesce(0)
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():
                     self._transport.write_eof()
                     await self._inbox.take(lambda _: None)

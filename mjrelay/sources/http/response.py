@@ -1,6 +1,7 @@
 """Response: what a camera says to our request, and what it means when that is no picture."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -118,7 +119,7 @@ class Response:
     def _show(self, images: list[bytes], show: Show) -> None:
         for image in images:
             self.found += 1
-            show(image)
+            show(image, time.monotonic())
 
     def _first_piece(self, data: bytes | memoryview) -> bytes | memoryview:
         """Take what has come; the first piece of the body that it holds."""

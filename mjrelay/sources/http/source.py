@@ -25,7 +25,7 @@ from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.coalescing import Coalescing
-from mjrelay.sources.http.connection import Connection
+from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
 from mjrelay.sources.http.response import Response, refusal
 
 _MAX_REDIRECTS = 3
@@ -56,6 +56,7 @@ class HttpSource(Source):
         self.tally = Tally()
         self._address = address
         self._config = config
+        self.patience = _patience(config)
         self._login = Login(
             Credentials(config.username, config.password) if config.username else None
         )
@@ -67,13 +68,8 @@ class HttpSource(Source):
         self._head: ResponseHead | None = None
         self._framing = ""
 
-    @property
-    def watched(self) -> bool:
-        """Whether anybody is looking: if not, pictures may be taken a few at a time."""
-        return self._coalescing.watched
-
-    @watched.setter
-    def watched(self, watched: bool) -> None:
+    def watch(self, *, watched: bool) -> None:
+        """While nobody is looking, take pictures a few at a time."""
         self._coalescing.watched = watched
 
     @asynccontextmanager
@@ -247,3 +243,9 @@ class HttpSource(Source):
         answer.finish(framer, show)
         if not answer.found and (error := answer.diagnose(framer.foreign_type, ended=True)):
             raise error
+
+
+def _patience(config: CameraConfig) -> float:
+    """How long an attempt may take: every redirect and one log-in, each as slow as is allowed."""
+    asking = config.redial_delay + 2 * config.connect_timeout + config.first_frame_timeout
+    return (1 + _MAX_REDIRECTS + 1) * (asking + CLOSE_TIMEOUT) + config.first_frame_timeout

@@ -79,7 +79,11 @@ class V4l2Source(Source):
         )
         self.silent_hint = f"a reset may help: mjrelay {by_itself}, or: mjrelay reset {self.label}"
         self.stalled_hint = self.silent_hint
-        self._force = config.usb_reset == "force"
+        if config.usb_reset:
+            self.resets_per_hour = config.usb_resets_per_hour
+        else:
+            self.no_reset_hint = "usb_reset = false forbids it"
+        self.resets_from_others = config.usb_reset == "force"
         # A camera that nobody watches must not look silent.
         self._unwatched_every = min(_UNWATCHED_EVERY, config.stall_timeout / 2)
         self._kept = kept or Kept()
@@ -93,6 +97,10 @@ class V4l2Source(Source):
         self._keeping = threading.Lock()
         self._wanted: Capture | None = None
         self._cost_told = False
+        # To open, to explain what is wrong, to close; then the first picture.
+        self.patience = 2 * _OPEN_TIMEOUT + _CLOSE_TIMEOUT + config.first_frame_timeout
+        self._watched = False
+        self._handing_over = False
         self._encoded_at = -math.inf
 
     @property
@@ -121,6 +129,14 @@ class V4l2Source(Source):
     def facts(self) -> dict[str, Any]:
         """The device, its modes and the one in use."""
         return self._opener.facts
+
+    def watch(self, *, watched: bool) -> None:
+        """While nobody is looking, encode a picture now and then only."""
+        self._watched = watched
+
+    def hand_over(self) -> None:
+        """Leave the device with systemd when closed, for the next process."""
+        self._handing_over = True
 
     def hotplug(self, event: Hotplug) -> bool:
         """Look again, if it may be ours: at the device in use, or for one that we miss."""
@@ -175,9 +191,9 @@ class V4l2Source(Source):
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
         with self._keeping:
             self._wanted = None
-            if not self.handing_over:
+            if not self._handing_over:
                 self._kept.drop()
-        close = device.leave if self.handing_over else device.close
+        close = device.leave if self._handing_over else device.close
         # Not cancelled when the wait is: it must happen in any case.
         closing = asyncio.wrap_future(self._worker.submit(close))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
@@ -232,7 +248,7 @@ class V4l2Source(Source):
 
     def _show_framed(self, show: Show, data: bytes) -> None:
         for image in self._framed(data):
-            show(image)
+            show(image, time.monotonic())
 
     def _framed(self, data: bytes) -> list[bytes]:
         """The image in one buffer, checked and mended. Each buffer stands for itself."""
@@ -251,7 +267,7 @@ class V4l2Source(Source):
         self._tell_cost(mode)
         self._encoded_at = -math.inf
         while True:
-            show(await self._encoded(device, mode))
+            show(await self._encoded(device, mode), time.monotonic())
 
     async def _encoded(self, device: Capture, mode: Mode) -> bytes:
         """The next picture that is worth to be encoded."""
@@ -261,7 +277,7 @@ class V4l2Source(Source):
                 self.tally.dropped["corrupt"] += 1
                 return None
             is_due = time.monotonic() - self._encoded_at >= self._unwatched_every
-            return data if self.watched or is_due else None
+            return data if self._watched or is_due else None
 
         data = await self._read(device, mode, pick)
         self._encoded_at = time.monotonic()
@@ -285,7 +301,7 @@ class V4l2Source(Source):
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
         """Make the device leave the bus and come back, unless somebody else has taken it."""
-        reset = partial(reset_unless_held, self._opener.find, act, force=self._force)
+        reset = partial(reset_unless_held, self._opener.find, act, force=self.resets_from_others)
         try:
             await self._call(reset, within=_RESET_TIMEOUT)
         except TimeoutError as error:

@@ -57,7 +57,7 @@ def source_of(url: str, *, watched: bool = True, **options: object) -> HttpSourc
     username = config.username or config.source.username
     password = config.password or config.source.password
     source = HttpSource(config.source, replace(config, username=username, password=password))
-    source.watched = watched
+    source.watch(watched=watched)
     return source
 
 
@@ -278,7 +278,7 @@ def one_by_one(numbers: Iterable[int]) -> list[Step]:
 
 
 async def test_a_fault_of_whoever_takes_the_pictures_is_not_the_camera_s() -> None:
-    def fail(_: bytes) -> None:
+    def fail(_: bytes, __: float) -> None:
         raise ConnectionResetError(errno.ECONNRESET, "of another")
 
     steps: list[Step] = [Send(HttpHead), Pause(0.05), *one_by_one([1]), Silence()]
@@ -354,7 +354,7 @@ async def test_who_begins_to_watch_waits_for_nothing() -> None:
             assert await anext(images) == picture(1)
             second = asyncio.ensure_future(anext(images))
             assert not (await asyncio.wait({second}, timeout=0.6))[0], "it waits for others"
-            source.watched = True
+            source.watch(watched=True)
             assert await second == picture(2)
             assert [await anext(images) for _ in range(2)] == [picture(3), picture(4)]
 

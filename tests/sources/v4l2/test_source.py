@@ -198,7 +198,7 @@ async def test_images_come_as_the_camera_made_them(plug: Plug) -> None:
 
 
 async def test_a_fault_of_whoever_takes_the_images_is_not_the_device_s(plug: Plug) -> None:
-    def fail(_: bytes) -> None:
+    def fail(_: bytes, __: float) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
     async with asyncio.timeout(5), plug(FakeDevice([stamped(1)])).open() as stream:
@@ -913,7 +913,7 @@ def raw_device(*script: DeviceStep) -> FakeDevice:
 
 async def test_raw_pictures_are_encoded_while_somebody_watches(plug: Plug) -> None:
     source = plug(raw_device(*(raw(10 * number) for number in range(1, 6))))
-    source.watched = True
+    source.watch(watched=True)
     found = [brightness_of(image) for image in await watch(source, 5)]
     assert found == [pytest.approx(10 * number, abs=2) for number in range(1, 6)]
 
@@ -929,10 +929,10 @@ async def test_while_nobody_watches_one_now_and_then_is_encoded(
         following = asyncio.ensure_future(anext(images))
         await until(lambda: device.reads == 5)
         assert not following.done()
-        source.watched = True
+        source.watch(watched=True)
         device.send(raw(200))
         assert brightness_of(await following) == pytest.approx(200, abs=2)
-        source.watched = False
+        source.watch(watched=False)
         following = asyncio.ensure_future(anext(images))
         source._unwatched_every = 0.0
         device.send(raw(100))
@@ -965,7 +965,7 @@ async def test_where_a_stall_is_noticed_soon_pictures_are_encoded_more_often(
 @pytest.mark.parametrize("odd", [raw(1)[:-2], raw(1) + b"xx", b"x"])
 async def test_raw_pictures_of_another_size_are_dropped(plug: Plug, odd: bytes) -> None:
     source = plug(raw_device(odd, b"", raw(50)))
-    source.watched = True
+    source.watch(watched=True)
     [image] = await watch(source, 1)
     assert brightness_of(image) == pytest.approx(50, abs=2)
     assert source.tally.dropped == {"corrupt": 1, "damaged": 1}
@@ -990,7 +990,7 @@ async def test_what_the_driver_made_of_the_mode_counts(plug: Plug) -> None:
     device = FakeDevice([raw(50)])
     device.gives = YUYV
     source = plug(device)
-    source.watched = True
+    source.watch(watched=True)
     [image] = await watch(source, 1)
     assert brightness_of(image) == pytest.approx(50, abs=2)
     assert source.facts()["mode"] == "YUYV 64x48 at 30 fps"
