@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from mjrelay.camera.camera import State
+from mjrelay.camera.condition import State
 from mjrelay.cli import _parser
 from mjrelay.configuration.tables import load_config
 

@@ -132,7 +132,7 @@ async def fresh_after_a_reload(cameras: dict[str, CameraConfig]) -> tuple[int, b
         await served.fit({"front": ONE_PICTURE})
         await served.streams("front")
         asked = asyncio.create_task(served.get("/cameras/front/snapshot?fresh=1"))
-        await until(lambda: served.roster.cameras["front"]._viewers)
+        await until(lambda: served.roster.cameras["front"].audience.viewers)
         await served.fit(cameras)
         status, body, _ = await asyncio.wait_for(asked, 5)
         return status, body

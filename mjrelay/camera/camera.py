@@ -6,36 +6,30 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
 
 import structlog
 
+from mjrelay.camera.audience import Audience
+from mjrelay.camera.condition import Condition, Event, Moment, State
 from mjrelay.camera.fanout import OFFLINE_AFTER, Fanout, Sink
 from mjrelay.camera.frame import Frame
 from mjrelay.camera.placeholder import Placeholder
 from mjrelay.camera.ring import FrameRing
-from mjrelay.camera.watchdog import Watchdog
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.devices.holders import Holder
 from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
 from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
-from mjrelay.recovery.ladder import Ladder, Remedy
+from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
-State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
-
-# What tells one trouble from another, for the log.
-Kind = str | tuple[object, ...]
-
-# The states in which there are no frames, and something should be done about it.
-_DOWN = ("recovering", "absent")
-
-# A silence is noticed when its time is over. If it was not, so much later, nothing will notice it.
+# A silence is ended in time, by a timer. If it still lasts this much later, the timer has failed.
 _STUCK_AFTER = 30.0
 
-# After the last viewer pictures are taken at once for so long: who asks for snapshots asks again.
-_UNWATCHED_AFTER = 10.0
+# Moving a timer costs more than all else that is done here for a frame. So a silence may last an
+# eighth longer than is allowed, and the timer is moved that seldom.
+_SLACK = 1 / 8
+
+_NOTHING_WRONG = Step(Remedy.REOPEN, 0.0)
 
 log = structlog.get_logger()
 
@@ -45,61 +39,61 @@ class Camera:
 
     Attributes:
         name: As configured.
-        state: What it is doing; docs/reference/http.md explains each state.
-        reason: What happened, while something is wrong.
-        hint: What a person can do about it.
-        holders: Which processes have the device, while that keeps us from it.
-        since: Unix time of the latest change of state.
+        config: Its options.
+        source: Where its images come from.
+        condition: How it is, and why.
+        audience: Who watches it.
         ring: The newest frame, and those of the last seconds.
         fanout: What viewers are shown.
-        published: Frames published over the camera's life; so are the following counts.
-        opens: How often the source was opened.
-        failures: How often it failed, by kind.
-        remedied: How often each remedy was applied, whether or not it helped.
+        published: How many frames were published since mjrelay started.
+        opens: How often the source was opened since then.
+        failures: How often it failed since then, by kind.
+        remedied: How often each remedy was applied since then, whether or not it helped.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
         self.name = name
         self.fanout = Fanout()
         self.ring = FrameRing()
-        self.reason: str | None = None
-        self.hint: str | None = None
-        self.holders: tuple[Holder, ...] = ()
-        self.since = time.time()
+        self.audience = Audience()
+        self.condition = Condition(_first_state(config), source.label, _now())
         self.published = 0
         self.opens = 0
         self.failures: Counter[str] = Counter()
         self.remedied: Counter[Remedy] = Counter()
-        self._remedy = Remedy.REOPEN
+        self._allowance = Allowance()
         self._asked: Remedy | None = None
-        self._watchdog: Watchdog | None = None
+        self._silence: asyncio.Timeout | None = None
         self._retry_at: float | None = None
         self._wake = asyncio.Event()
-        self._viewers = 0
-        self._watched = asyncio.Event()
-        self._left_at = -math.inf
+        self._replugged = False
+        self._attempt_at: float | None = None
         self._first_frame_at: float | None = None
         self._last_image = b""
         self._changed_at = 0.0
-        self._down_since: float | None = None
-        self._attempt_at: float | None = None
-        self._forget_outage()
         # Set while it is known whether frames come or not.
         self._settled = asyncio.Event()
-        self.configure(config, source)
+        self._set_up(config, source)
 
     def configure(self, config: CameraConfig, source: Source) -> None:
         """Give a camera that does not run another configuration. Its viewers stay."""
+        source.succeed(self.source)
+        self.condition.begin(_first_state(config), source.label, _now())
+        self._set_up(config, source)
+
+    def _set_up(self, config: CameraConfig, source: Source) -> None:
         self.config = config
         self.source = source
-        self._tell_source(watched=bool(self._viewers))
-        self.ring.configure(seconds=config.ring, max_bytes=config.ring_bytes)
-        self.ring.clear()
-        self.state: State = "idle" if config.mode == "demand" else "starting"
+        self._tell_source(watched=self.audience.is_watching)
+        self.audience.linger = config.linger if config.mode == "demand" else math.inf
+        self.ring.configure(
+            seconds=config.ring, max_bytes=config.ring_bytes, from_start=config.ring_from_start
+        )
         self._settled.clear()
         self._ladder = Ladder(
             Backoff(first=config.redial_delay, most=config.retry_max, jitter=random.random),
             remedies=source.remedies,
+            allowance=self._allowance,
             resets_per_hour=source.resets_per_hour,
             force=source.resets_from_others,
         )
@@ -113,15 +107,21 @@ class Camera:
             try:
                 while True:
                     await self._until_wanted()
-                    await self._stream()
-                    await self._wait()
-                    await self._mend()
+                    step = await self._stream()
+                    remedy = await self._wait(step)
+                    await self._mend(remedy)
             finally:
                 self.ring.forget_past()
-                self._enter("stopped")
+                self._tell(self.condition.rests("stopped", _now()))
+
+    # What others ask of it
 
     def wake(self) -> None:
-        """Cut the wait for the next attempt short: something has changed."""
+        """Try again now: the device was plugged in or came back.
+
+        That is the strongest remedy there is: it takes the place of the one that was to come.
+        """
+        self._replugged = True
         self._wake.set()
 
     def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
@@ -129,31 +129,27 @@ class Camera:
 
         An idle camera is closed already.
         """
-        if self.state == "idle":
-            return
-        self._asked = remedy
-        self.wake()
-        if self._watchdog:
-            self._watchdog.release()
+        if self.state != "idle":
+            self._asked = remedy
+            self._wake.set()
+            self._end_stream()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Somebody is watching while this is entered: a camera on demand opens."""
-        self._viewers += 1
-        self._watched.set()
-        if not self._source_watched:
-            self._tell_source(watched=True)
-        try:
+        """Somebody is watching while this is entered: a camera on demand opens.
+
+        Where it had been left alone and waits after a failure, it need not wait any longer.
+        """
+        if not self.audience.wants_pictures:
+            self._wake.set()
+        with self.audience.joined():
+            if not self._source_is_watched:
+                self._tell_source(watched=True)
             yield
-        finally:
-            self._viewers -= 1
-            if not self._viewers:
-                self._watched.clear()
-                self._left_at = time.monotonic()
 
     async def admit(self, sink: Sink) -> None:
         """Let a client watch: it sees the newest frame at once, or soon why there is none."""
-        if self.state in _DOWN:
+        if self.condition.is_down:
             await self._show_placeholder()  # the newest frame may be hours old
         self.fanout.join(sink)
         if not await self.settled(within=OFFLINE_AFTER):
@@ -168,15 +164,17 @@ class Camera:
             return False
         return True
 
+    # How it is
+
     @property
-    def trouble(self) -> str:
-        """What happened and what to do about it, in one line; empty while all is well."""
-        return ": ".join(filter(None, (self.reason, self.hint)))
+    def state(self) -> State:
+        """What it is doing."""
+        return self.condition.state
 
     @property
     def summary(self) -> str:
         """Its name, its state and its trouble, in one line."""
-        return ": ".join(filter(None, (self.name, self.state, self.trouble)))
+        return ": ".join(filter(None, (self.name, self.state, self.condition.trouble)))
 
     @property
     def retry_in(self) -> float | None:
@@ -185,7 +183,7 @@ class Camera:
 
     @property
     def frame_age(self) -> float | None:
-        """Seconds since the newest frame, or None before the first."""
+        """Seconds since the newest frame was captured, or None before the first."""
         newest = self.ring.newest
         return None if newest is None else time.monotonic() - newest.monotonic
 
@@ -202,70 +200,56 @@ class Camera:
             return False
         newest = self.ring.newest
         lately = max(self._attempt_at, newest.monotonic if newest else 0.0)
-        longest = max(self._silence_allowed, self.source.patience)
+        longest = max(self._silence_allowed * (1 + _SLACK), self.source.patience)
         return time.monotonic() - lately > longest + _STUCK_AFTER
 
-    # One life of the source
+    @property
+    def resets(self) -> int:
+        """How often its device was made to leave the bus and come back."""
+        return sum(count for remedy, count in self.remedied.items() if remedy.is_reset)
+
+    # Its loop: wait until it is wanted, stream, wait, mend
 
     async def _until_wanted(self) -> None:
         """On demand: stay idle until somebody watches."""
-        if self._unwanted():
-            self._enter("idle")
-            self._asked = None  # it is closed, and will be opened anew in any case
-            self.ring.clear()
-            self.fanout.clear()
-            await self._watched.wait()
+        if self.audience.wants_pictures:
+            return
+        self._tell(self.condition.rests("idle", _now()))
+        self._asked = None  # it is closed, and will be opened anew in any case
+        self.ring.clear()
+        self.fanout.clear()
+        await self.audience.arrives()
 
-    def _unwanted(self) -> bool:
-        return (
-            self.config.mode == "demand"
-            and not self._viewers
-            and time.monotonic() - self._left_at >= self.config.linger
-        )
+    async def _stream(self) -> Step:
+        """Open the source and publish its frames until it fails or is to be closed.
 
-    async def _stream(self) -> None:
-        """Open the source and publish its frames until it fails or nobody watches."""
+        Returns:
+            What is to be done before it is opened again.
+        """
         started = self._attempt_at = time.monotonic()
         self._wake.clear()
+        self._replugged = False
         self._first_frame_at = None
-        if self.state in _DOWN:
-            self._attempts += 1
-        else:
-            self._enter("starting")
+        self._tell(self.condition.opens(_now()))
         try:
             await self._pump()
         except SourceError as error:
-            self.failures[error.kind] += 1
-            now = time.monotonic()
-            step = self._ladder.failed(
-                error, now=now, streamed_for=self._streamed_for(), lasted=now - started
-            )
-            self._remedy, delay = step.remedy, step.delay
-            if not isinstance(error, SourceUnreachable) and not self._asked:
-                # It was there: what came and went meanwhile was its own doing, as at a reset.
-                self._wake.clear()
-            self.holders = self.source.holders
-            state: State = "absent" if isinstance(error, SourceUnreachable) else "recovering"
-            # Another program that has it is another trouble.
-            kind = (error.kind, *sorted({holder.command for holder in self.holders}))
-            self._enter(state, error.reason, step.note or error.hint, kind=kind)
+            step = self._failed(error, lasted=time.monotonic() - started)
         except Exception:
             # A bug met by one camera's bytes must not blind the others.
             log.exception("camera.crashed")
-            self._remedy, delay = Remedy.REOPEN, self.config.retry_max
-            self.failures["crashed"] += 1
-            reason, hint = "mjrelay met a fault of its own", "please report what the log says"
-            self._enter("recovering", reason, hint, kind="crashed")
+            step = self._crashed()
         else:
-            return
+            return _NOTHING_WRONG
         finally:
             self._attempt_at = None
-        self._retry_at = time.monotonic() + delay
-        if self._viewers:
+        self._retry_at = time.monotonic() + step.delay
+        if self.audience.viewers:
             await self._show_placeholder()
+        return step
 
     async def _pump(self) -> None:
-        """Publish the source's frames; return when they are no longer wanted, or for a restart.
+        """Publish the source's frames; return when it is to be closed though nothing is wrong.
 
         Raises:
             SourceError: The source failed, or stalled.
@@ -274,63 +258,88 @@ class Camera:
             self.opens += 1
             if self._is_done():  # a restart was asked for, or its viewers left, meanwhile
                 return
+            self._timer_due = 0.0
+            self._ended = False
             try:
-                async with Watchdog(self.config.first_frame_timeout) as self._watchdog:
+                async with asyncio.timeout(self.config.first_frame_timeout) as self._silence:
                     await stream(self._publish)
             except TimeoutError as error:
-                if not self._is_done():
+                if not (self._ended or self._is_done()):
                     raise self._stalled() from error
             finally:
-                self._watchdog = None
+                self._silence = None
 
     def _is_done(self) -> bool:
         """Whether the source is to be closed, though nothing is wrong with it."""
-        return self._asked is not None or self._unwanted()
+        return self._asked is not None or not self.audience.wants_pictures
 
-    def _tell_source(self, *, watched: bool) -> None:
-        self._source_watched = watched
-        self.source.watch(watched=watched)
+    def _end_stream(self) -> None:
+        """Let what is streaming end at the next turn of the loop, without an error."""
+        self._ended = True
+        if self._silence and not self._silence.expired():
+            self._silence.reschedule(0)
 
     def _publish(self, image: bytes, captured: float) -> None:
-        assert self._watchdog
+        """Take an image from the source. The hot path: see docs/explanation/life-of-a-frame.md."""
         now = time.monotonic()
-        self._watchdog.feed(now + self._silence_allowed)
+        if now >= self._timer_due:
+            self._allow_silence(now)
         self.published += 1
         frame = Frame(self.published, time.time() - (now - captured), captured, image)
         self.ring.publish(frame)
         self.fanout.show(frame)
         if self._first_frame_at is None:
-            self._first_frame_at = self._changed_at = now
-            self._enter("streaming")
+            self._first_frame_at = self._changed_at = captured
+            self._tell(self.condition.streams(_now()))
         if self.config.frozen_after:
             self._notice_frozen(image, now)
-        if self._interruptions and self.state == "streaming":
+        if self.condition.is_unsteady:
             self._notice_health()
-        if self._source_watched and not self._viewers and now - self._left_at >= _UNWATCHED_AFTER:
+        if not self.audience.viewers:
+            self._notice_absence()
+
+    def _allow_silence(self, now: float) -> None:
+        """Let the next frames take their time from now on."""
+        slack = self._silence_allowed * _SLACK
+        self._timer_due = now + slack
+        if self._silence and not (self._ended or self._silence.expired()):
+            self._silence.reschedule(now + self._silence_allowed + slack)
+
+    def _notice_absence(self) -> None:
+        """Nobody watches: tell the source after a while, or close it."""
+        if self._source_is_watched and not self.audience.is_watching:
             self._tell_source(watched=False)
         if self._is_done():
-            self._watchdog.release()
+            self._end_stream()
 
     def _notice_health(self) -> None:
         """End an outage when frames have come for a while: a camera may come and go for ever."""
-        if self._streamed_for() >= HEALTHY_AFTER:
-            if self._interruptions > 1:
-                self._tell_recovery()
-            self._forget_outage()
+        if self.state == "streaming" and self._streamed_for() >= HEALTHY_AFTER:
+            self._tell(self.condition.is_well())
 
     def _notice_frozen(self, image: bytes, now: float) -> None:
         """Tell a picture that no longer changes: a live sensor's noise never repeats itself."""
         if image != self._last_image:
             self._last_image = image
             self._changed_at = now
-            self._enter("streaming")
+            self._tell(self.condition.streams(_now()))
         elif self.state != "frozen" and now - self._changed_at >= self.config.frozen_after:
-            self._enter(
-                "frozen",
-                f"the picture has not changed for {self.config.frozen_after:g} s",
-                "restart the camera if it should show movement",
-                kind="frozen",
+            self._tell(
+                self.condition.fails(
+                    "frozen",
+                    f"the picture has not changed for {self.config.frozen_after:g} s",
+                    "restart the camera if it should show movement",
+                    _now(),
+                    kind="frozen",
+                )
             )
+
+    def _streamed_for(self) -> float:
+        """Seconds between the first frame and the last; the silence after it does not count."""
+        newest = self.ring.newest
+        if self._first_frame_at is None or newest is None:
+            return 0.0
+        return newest.monotonic - self._first_frame_at
 
     def _stalled(self) -> SourceStalled:
         if self._first_frame_at is None:
@@ -344,132 +353,126 @@ class Camera:
             self.source.stalled_hint,
         )
 
-    def _streamed_for(self) -> float:
-        """Seconds between the first frame and the last; the silence after it does not count."""
-        newest = self.ring.newest
-        if self._first_frame_at is None or newest is None:
-            return 0.0
-        return newest.monotonic - self._first_frame_at
+    def _failed(self, error: SourceError, *, lasted: float) -> Step:
+        """Take note of a failure; what to do about it."""
+        self.failures[error.kind] += 1
+        step = self._ladder.failed(
+            error, now=time.monotonic(), streamed_for=self._streamed_for(), lasted=lasted
+        )
+        is_away = isinstance(error, SourceUnreachable)
+        if not is_away and not self._asked:
+            # It was there: what came and went meanwhile was its own doing, as at a reset.
+            self._wake.clear()
+        holders = self.source.holders
+        self._tell(
+            self.condition.fails(
+                "absent" if is_away else "recovering",
+                error.reason,
+                step.note or error.hint,
+                _now(),
+                # Another program that has it is another trouble.
+                kind=(error.kind, *sorted({holder.program for holder in holders})),
+                holders=holders,
+            )
+        )
+        return step
 
-    async def _wait(self) -> None:
-        """Wait for the time of the next attempt, or to be woken."""
+    def _crashed(self) -> Step:
+        """Take note of a fault of our own."""
+        self.failures["crashed"] += 1
+        reason, hint = "mjrelay met a fault of its own", "please report what the log says"
+        self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))
+        return Step(Remedy.REOPEN, self.config.retry_max)
+
+    async def _wait(self, step: Step) -> Remedy:
+        """Wait for the time of the next attempt, or to be woken.
+
+        Returns:
+            The remedy that is left to apply.
+        """
         try:
             async with asyncio.timeout(self.retry_in or 0):
                 await self._wake.wait()
-                # The cable was pulled: that is the strongest remedy there is.
-                self._ladder.not_done(self._remedy)
-                self._remedy = Remedy.REOPEN
         except TimeoutError:
             pass
         finally:
             self._retry_at = None
+        return Remedy.REOPEN if self._replugged else step.remedy
 
-    async def _mend(self) -> None:
-        """Apply the remedy that somebody asked for, or that the latest failure calls for."""
-        asked, remedy = self._asked, self._asked or self._remedy
-        self._asked, self._remedy = None, Remedy.REOPEN
-        apply = self.source.remedies.get(remedy)
+    async def _mend(self, remedy: Remedy) -> None:
+        """Apply the remedy that a person asked for, or else the one the latest failure calls for.
+
+        A reset that was made and did not help has disturbed the camera: it stays on the account.
+        """
+        asked, self._asked = self._asked, None
+        apply = self.source.remedies.get(asked or remedy)
         if apply is None:
             return
-        if self._unwanted() and not asked:
-            self._ladder.not_done(remedy)  # nobody watches: others may have it
-            return
-        log.warning("camera.remedy", remedy=remedy.value, because=self.reason or "asked for")
+        if asked:
+            remedy = asked
+        elif self.audience.wants_pictures:
+            self._ladder.applies(remedy, now=time.monotonic())
+        else:
+            return  # nobody watches: others may have it
+        because = self.condition.reason or "asked for"
+        log.warning("camera.remedy", remedy=remedy.value, because=because)
         try:
             await apply()
         except RemedyFailed as error:
             if error.done:
-                self.remedied[remedy] += 1
+                self._note(remedy)
             elif not asked:
                 self._ladder.not_done(remedy, because=None if error.is_held else error.hint)
-            state: State = self.state if self.state in _DOWN else "recovering"
-            self._enter(state, error.reason, error.hint, kind=f"no {remedy.value}")
+            self._tell(
+                self.condition.fails(
+                    "absent" if self.state == "absent" else "recovering",
+                    error.reason,
+                    error.hint,
+                    _now(),
+                    kind=f"no {remedy.value}",
+                )
+            )
         except Exception:
             log.exception("camera.crashed")
             self.failures["crashed"] += 1
         else:
-            self.remedied[remedy] += 1
+            self._note(remedy)
 
-    @property
-    def resets(self) -> int:
-        """How often its device was made to leave the bus and come back."""
-        return sum(count for remedy, count in self.remedied.items() if remedy.is_reset)
+    def _note(self, remedy: Remedy) -> None:
+        """Count a remedy that was applied."""
+        self.remedied[remedy] += 1
+        self.condition.treated(remedy.value)
 
-    # What people see of it
+    # Telling others
 
-    def _enter(
-        self,
-        state: State,
-        reason: str | None = None,
-        hint: str | None = None,
-        *,
-        kind: Kind = "",
-    ) -> None:
-        """Change the state, and tell the log.
-
-        The log has each kind of trouble once in an outage, and its repetitions at debug. A camera
-        that comes and goes is told to stream again when it has done so for a while.
-
-        Args:
-            state: The new state.
-            reason: What happened, in trouble.
-            hint: What to do about it.
-            kind: The kind of trouble; empty for none.
-        """
-        if (state, reason, hint) == (self.state, self.reason, self.hint) and not kind:
-            return
-        if state != self.state:
-            self.since = time.time()
-        self.state, self.reason, self.hint = state, reason, hint
-        if state in ("idle", "starting"):
-            self._settled.clear()
-        else:
+    def _tell(self, events: Iterable[Event]) -> None:
+        """Log what there is to tell of a change, and let go of those who waited for it."""
+        for event in events:
+            getattr(log, event.level)(event.name, **event.facts)
+        if self.condition.is_settled:
             self._settled.set()
-        event = f"camera.{state}"
-        if kind:
-            if not self._down_since:
-                self._down_since = time.monotonic()
-                self._interruptions += 1
-            facts = {"holders": [h.as_values() for h in self.holders]} if self.holders else {}
-            tell = log.debug if kind in self._told else log.warning
-            tell(event, reason=reason, hint=hint, **facts)
-            self._told.add(kind)
-        elif state == "streaming" and self._down_since:
-            self._was_down += time.monotonic() - self._down_since
-            if self._interruptions == 1:
-                self._tell_recovery()
         else:
-            log.info(event, source=self.source.label)
-            self._forget_outage()
-        if not kind:
-            self.holders = ()
-            self._down_since = None
+            self._settled.clear()
 
-    def _tell_recovery(self) -> None:
-        """Tell the log that frames come again, and what is told of the next trouble begins anew."""
-        facts = {"attempts": self._attempts}
-        if self._interruptions > 1:
-            facts["interruptions"] = self._interruptions
-        log.info(
-            "camera.streaming",
-            source=self.source.label,
-            was_down=round(self._was_down, 1),
-            **facts,
-        )
-        self._told.clear()
-
-    def _forget_outage(self) -> None:
-        self._interruptions = self._attempts = 0
-        self._was_down = 0.0
-        self._told: set[Kind] = set()
+    def _tell_source(self, *, watched: bool) -> None:
+        self._source_is_watched = watched
+        self.source.watch(watched=watched)
 
     async def _show_placeholder(self) -> None:
         newest = self.ring.newest
-        lasted = time.monotonic() - self._down_since if self._down_since else 0.0
+        condition = self.condition
         await self._placeholder.show(
-            title=self.state,
-            reason=self.reason or "waiting for the first picture",
-            hint=self.hint or "",
-            since=time.time() - lasted,
+            title=condition.state,
+            reason=condition.reason or "waiting for the first picture",
+            hint=condition.hint or "",
+            since=time.time() - condition.down_for(time.monotonic()),
             size=newest.dimensions if newest else None,
         )
+
+
+def _first_state(config: CameraConfig) -> State:
+    return "idle" if config.mode == "demand" else "starting"
+
+
+def _now() -> Moment:
+    return Moment(time.monotonic(), time.time())

@@ -55,6 +55,8 @@ class CameraConfig:
     Attributes:
         size: Width and height, or None for what suits the device; so is an empty `format`.
         password: From `password_file` or the source's URL, never from the table itself.
+        ring_from_start: Whether the table says `ring`: then the last seconds are kept from the
+            start, and else from the first clip on.
     """
 
     source: Address = field(metadata={"read": readers.source})
@@ -81,6 +83,7 @@ class CameraConfig:
     ring_bytes: int = _option(readers.size, 64 * 2**20)
     placeholder: bool = _option(readers.flag, True)
     password: str = field(default="", repr=False)
+    ring_from_start: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +228,8 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
         if "source" not in table:
             faults.append((f"{path}.source", "is missing"))
         values["source"] = TestcardAddress()  # so that the other checks know the camera
+    if "ring" in known:
+        values["ring_from_start"] = "ring" in table
     return kind(**values)
 
 

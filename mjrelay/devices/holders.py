@@ -47,6 +47,11 @@ class Holder:
     of_user: bool = False
 
     @property
+    def program(self) -> str:
+        """What to call it: its program, and what that runs if it says little by itself."""
+        return _program(self.command)
+
+    @property
     def advice(self) -> str:
         """The command that makes it let go."""
         if self.pid == os.getpid():
@@ -66,9 +71,8 @@ class Holder:
     def __str__(self) -> str:
         if self.pid == os.getpid():
             return "mjrelay itself (this process)"
-        program = _program(self.command)
         unit = f", {self.unit}" if self.unit else ""
-        return f"{program} (pid {self.pid}{unit})"
+        return f"{self.program} (pid {self.pid}{unit})"
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,36 @@ class Step:
     note: str | None = None
 
 
+class Allowance:
+    """The resets of one camera in the last hour. It outlives a reload, which makes a new ladder."""
+
+    def __init__(self) -> None:
+        self._made: deque[float] = deque()
+
+    def used(self, now: float) -> int:
+        """How many there were in the hour before `now`."""
+        while self._made and now - self._made[0] >= _HOUR:
+            self._made.popleft()
+        return len(self._made)
+
+    def use(self, now: float) -> None:
+        """Count one more."""
+        self._made.append(now)
+
+    def give_back(self) -> None:
+        """The latest one was not made after all."""
+        self._made.pop()
+
+
 class Ladder:
     """Chooses the remedy for each failure of one source.
 
     Args:
         backoff: How long to wait before each attempt.
         remedies: Those the source offers beside being opened again. None: it is only reopened.
-        resets_per_hour: At most so many resets in any hour: one that does not cure a camera in
-            several attempts only disturbs it.
+        allowance: Counts the resets; None for an account of its own.
+        resets_per_hour: The most resets in any hour: one that does not cure a camera in several
+            attempts only disturbs it.
         force: Reset a camera even while another process has it, which throws that process out.
     """
 
@@ -64,6 +86,7 @@ class Ladder:
         backoff: Backoff,
         *,
         remedies: Collection[Remedy] = (),
+        allowance: Allowance | None = None,
         resets_per_hour: float = 0,
         force: bool = False,
     ) -> None:
@@ -73,7 +96,7 @@ class Ladder:
         self._resets_per_hour = resets_per_hour
         self._force = force
         self._rung = 0
-        self._resets: deque[float] = deque()
+        self._allowance = allowance or Allowance()
         self._missing: str | None = None
 
     def failed(
@@ -97,15 +120,21 @@ class Ladder:
             return Step(remedy, delay)
         return Step(remedy, self._backoff.most, self._why_no_reset(now))
 
+    def applies(self, remedy: Remedy, *, now: float) -> None:
+        """Take note that a remedy is being applied: a reset counts from its beginning."""
+        if remedy.is_reset:
+            self._allowance.use(now)
+            self._missing = None
+
     def not_done(self, remedy: Remedy, *, because: str | None = None) -> None:
-        """Take note that the latest remedy was not applied: it does not count.
+        """Take note that the remedy of the latest `applies` could not be: it does not count.
 
         Args:
             remedy: Which.
             because: What a person can do to make it possible.
         """
-        if remedy.is_reset and self._resets:
-            self._resets.pop()
+        if remedy.is_reset:
+            self._allowance.give_back()
             self._missing = because
 
     def _climbs(self, error: SourceError) -> bool:
@@ -126,20 +155,15 @@ class Ladder:
                 return remedy
             if remedy is Remedy.RELEASE and isinstance(error, SourceStalled):
                 continue  # it was open: nothing of ours was in its way
-            if remedy.is_reset:
-                if self._resets_left(now) < 1:
-                    continue
-                self._resets.append(now)
-                self._missing = None
+            if remedy.is_reset and self._resets_left(now) < 1:
+                continue
             return remedy
 
     def _first_reset(self) -> int:
         return next(i for i, rung in enumerate(self._rungs) if rung.is_reset or rung is Remedy.WAIT)
 
     def _resets_left(self, now: float) -> float:
-        while self._resets and now - self._resets[0] >= _HOUR:
-            self._resets.popleft()
-        return self._resets_per_hour - len(self._resets)
+        return self._resets_per_hour - self._allowance.used(now)
 
     def _why_no_reset(self, now: float) -> str:
         """What to tell the person whose camera nothing has helped."""
@@ -150,10 +174,10 @@ class Ladder:
             return f"usb_reset = false keeps it from being reset: {advice}"
         if self._resets_per_hour < 1:
             return f"usb_resets_per_hour allows no reset: {advice}"
-        left = self._resets_left(now)
-        if not self._resets:
+        made = self._allowance.used(now)
+        if not made:
             return advice
-        if left >= 1:
+        if self._resets_left(now) >= 1:
             return f"resetting it did not help: {advice}"
-        times = "once" if len(self._resets) == 1 else f"{len(self._resets)} times"
+        times = "once" if made == 1 else f"{made} times"
         return f"it was reset {times} within an hour, the limit: {advice}"

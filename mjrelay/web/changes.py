@@ -66,8 +66,8 @@ async def reset(request: web.Request, camera: Camera) -> web.Response:
     if remedy is None:
         raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.source.no_reset_hint}")
     _not_idle(camera)
-    if camera.holders and not camera.source.resets_from_others:
-        raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.trouble}")
+    if camera.condition.holders and not camera.source.resets_from_others:
+        raise web.HTTPConflict(text=f"{camera.name} cannot be reset: {camera.condition.trouble}")
     camera.restart(remedy)
     return web.Response(status=202, text=f"{camera.name} is being reset\n")
 

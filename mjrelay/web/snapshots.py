@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mjrelay.camera.camera import Camera
 from mjrelay.camera.frame import Frame
-from mjrelay.camera.ring import NoMoreFrames
+from mjrelay.camera.ring import FrameRing, NoMoreFrames
 from mjrelay.web.queries import NO_STORE, flag, number
 
 # Entity tags must differ between runs, and between cameras that had the same name in one: there the
@@ -41,20 +41,44 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
 
 
 async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
-    """Answer with the pictures of the last seconds, one behind the other, as a file."""
+    """Answer with the pictures of the last seconds, one behind the other, as a file.
+
+    Where they were not kept, since nobody had asked for a clip lately, it is those of the next
+    seconds: the first clip shows what comes, and the later ones what was.
+    """
     seconds = number(request, "seconds")
     with camera.watched():
-        # No frame is held on to: a client may take for ever.
         headers = _clip_headers(camera.name, (await _newest(camera)).captured_at)
-        images = camera.ring.last(math.inf if seconds is None else seconds)
         response = web.StreamResponse(headers=headers)
-        with contextlib.suppress(ConnectionError):  # who leaves has seen enough
+        with contextlib.suppress(ConnectionError):  # the client has seen enough
             await response.prepare(request)
-            if request.method != "HEAD":
-                for _, image in images:
-                    await response.write(image)
-                    await asyncio.sleep(0)  # to a fast client, it is all written without a pause
+            if request.method == "HEAD":
+                pass
+            elif camera.ring.want_past(time.monotonic()):
+                await _write_last(response, camera.ring, math.inf if seconds is None else seconds)
+            else:
+                longest = camera.config.ring
+                within = longest if seconds is None else min(seconds, longest)
+                await _write_next(response, camera.ring, within)
     return response
+
+
+async def _write_last(response: web.StreamResponse, ring: FrameRing, seconds: float) -> None:
+    for _, image in ring.last(seconds):
+        await response.write(image)
+        await asyncio.sleep(0)  # to a fast client all of it is written without a pause
+
+
+async def _write_next(response: web.StreamResponse, ring: FrameRing, seconds: float) -> None:
+    """Write the newest picture and those of the next seconds."""
+    seq = 0
+    with contextlib.suppress(TimeoutError, NoMoreFrames):
+        async with asyncio.timeout(seconds):
+            while True:
+                frame = await ring.newer_than(seq)
+                seq, image = frame.seq, frame.image
+                del frame  # a client may take its time
+                await response.write(image)
 
 
 def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
@@ -95,7 +119,7 @@ async def _newer(camera: Camera) -> Frame:
 
 
 def _no_picture(camera: Camera, what: str) -> web.HTTPException:
-    why = "; ".join(filter(None, (camera.state, camera.trouble)))
+    why = "; ".join(filter(None, (camera.state, camera.condition.trouble)))
     return web.HTTPServiceUnavailable(
         text=f"camera {camera.name} {what} ({why})",
         headers={"Retry-After": str(max(1, math.ceil(camera.retry_in or 0)))},

@@ -31,15 +31,15 @@ def status(cameras: Iterable[Camera], clients: Clients, started: float) -> dict[
 
 def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
     """Everything about one camera; docs/reference/http.md explains each key."""
-    newest = camera.ring.newest
+    newest, condition = camera.ring.newest, camera.condition
     width, height = (newest and newest.dimensions) or (None, None)
     dropped = dict(camera.source.tally.dropped)
     return {
         "name": camera.name,
         "state": camera.state,
-        "reason": camera.reason,
-        "hint": camera.hint,
-        "since": _iso(camera.since),
+        "reason": condition.reason,
+        "hint": condition.hint,
+        "since": _iso(condition.since),
         "source": camera.source.label,
         "width": width,
         "height": height,
@@ -57,7 +57,7 @@ def camera_status(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
         "stalls": camera.failures["stalled"],
         "usb_resets": camera.resets,
         "retry_in": _rounded(camera.retry_in),
-        "holders": [holder.as_values() for holder in camera.holders],
+        "holders": [holder.as_values() for holder in condition.holders],
         "clients": [_client_status(client) for client in clients],
     }
 

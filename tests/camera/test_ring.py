@@ -122,6 +122,61 @@ def test_a_ring_never_holds_more_than_its_limits_and_one_frame(
     ring.clear()
 
 
+def test_without_a_wish_for_it_no_past_is_kept() -> None:
+    ring = FrameRing(from_start=False)
+    for seq in range(3):
+        ring.publish(frame(seq))
+    assert kept(ring) == [2]
+
+
+def test_a_past_that_was_asked_for_is_kept_for_a_while() -> None:
+    ring = FrameRing(seconds=1000, from_start=False)
+    ring.publish(frame(1))
+    assert not ring.want_past(1)
+    for seq in range(2, 5):
+        ring.publish(frame(seq))
+    assert kept(ring) == [2, 3, 4]
+    assert ring.want_past(4)
+    ring.publish(frame(5, at=603.9))
+    assert kept(ring) == [2, 3, 4, 604]
+    ring.publish(last := frame(6, at=604.1))
+    assert [*ring.last()] == [(604.1, last.image)], "ten minutes after the last wish it is given up"
+
+
+def test_where_none_is_to_be_kept_there_is_nothing_to_wait_for() -> None:
+    assert FrameRing(seconds=0, from_start=False).want_past(1)
+    assert FrameRing(seconds=5, from_start=True).want_past(1)
+
+
+def test_frames_that_are_forgotten_before_they_are_read_are_left_out() -> None:
+    ring = FrameRing(seconds=2)
+    for seq in range(3):
+        ring.publish(frame(seq))
+    reading = ring.last()
+    assert next(reading)[0] == 0
+    ring.publish(frame(3))
+    ring.publish(frame(4, at=3.5))
+    assert [moment for moment, _ in reading] == [2], "those that came later are not of this clip"
+
+
+def test_a_reader_of_a_past_that_was_given_up_meanwhile_ends() -> None:
+    ring = FrameRing()
+    ring.publish(frame(1))
+    ring.publish(frame(2))
+    reading = ring.last()
+    next(reading)
+    ring.clear()
+    ring.publish(frame(3))
+    assert [*reading] == []
+
+
+def test_tiny_frames_do_not_fill_the_memory_with_what_is_noted_of_them() -> None:
+    ring = FrameRing(seconds=1000, max_bytes=5000)
+    for seq in range(100):
+        ring.publish(frame(seq, size=1))
+    assert len(kept(ring)) == 10
+
+
 # The rate
 
 
@@ -224,7 +279,7 @@ async def test_a_reader_that_comes_between_frame_and_wake_up_costs_nobody_the_fr
 async def test_readers_outlive_other_limits() -> None:
     ring = FrameRing()
     [reader] = await readers(ring, 1)
-    ring.configure(seconds=1000, max_bytes=2 * 1000)
+    ring.configure(seconds=1000, max_bytes=2 * 1000, from_start=True)
     for seq in range(1, 10):
         ring.publish(frame(seq, size=1000))
     assert kept(ring) == [8, 9]

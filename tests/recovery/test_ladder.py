@@ -14,7 +14,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
-from mjrelay.recovery.ladder import Ladder, Remedy, Step
+from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 
 BROKEN = SourceBroken("VIDIOC_STREAMON: Input/output error")
 STALLED = SourceStalled("the camera went silent")
@@ -36,8 +36,17 @@ def ladder(
     return Ladder(backoff, remedies=remedies, resets_per_hour=resets_per_hour, force=force)
 
 
+def failed(
+    ladder: Ladder, error: SourceError, *, now: float = 0.0, streamed_for: float = 0.0
+) -> Step:
+    """Fail, and apply what that calls for."""
+    step = ladder.failed(error, now=now, streamed_for=streamed_for)
+    ladder.applies(step.remedy, now=now)
+    return step
+
+
 def climb(ladder: Ladder, *errors: SourceError, now: float = 0.0) -> list[Remedy]:
-    return [ladder.failed(error, now=now).remedy for error in errors]
+    return [failed(ladder, error, now=now).remedy for error in errors]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +117,14 @@ def test_force_does_not_reset_a_camera_that_a_reset_cannot_cure() -> None:
 def test_healthy_frames_lead_back_to_the_ground(error: SourceError, then: list[Remedy]) -> None:
     ours = ladder(*EVERY)
     climb(ours, *[BROKEN] * 3)
-    assert ours.failed(error, now=0.0, streamed_for=HEALTHY_AFTER).remedy is REOPEN
+    assert failed(ours, error, now=0.0, streamed_for=HEALTHY_AFTER).remedy is REOPEN
     assert climb(ours, BROKEN, BROKEN) == then
 
 
 def test_a_few_frames_do_not() -> None:
     ours = ladder(*EVERY)
     climb(ours, *[BROKEN] * 3)
-    step = ours.failed(BROKEN, now=0.0, streamed_for=HEALTHY_AFTER - 0.01)
+    step = failed(ours, BROKEN, now=0.0, streamed_for=HEALTHY_AFTER - 0.01)
     assert step.remedy is REAUTHORIZE
 
 
@@ -137,20 +146,20 @@ def test_a_busy_camera_is_asked_every_second() -> None:
 def test_on_the_last_rung_the_longest_delay_is_waited_and_why_is_said() -> None:
     ours = ladder(USB_RESET, most=60)
     climb(ours, BROKEN, BROKEN)
-    assert ours.failed(BROKEN, now=0.0) == Step(
+    assert failed(ours, BROKEN) == Step(
         WAIT, 60, "resetting it did not help: unplug it and plug it in again"
     )
 
 
 def test_other_steps_have_nothing_to_explain() -> None:
     ours = ladder(*EVERY)
-    assert {ours.failed(BROKEN, now=0.0).note for _ in range(4)} == {None}
+    assert {failed(ours, BROKEN).note for _ in range(4)} == {None}
 
 
 def test_a_source_that_is_never_reset_says_which_option_keeps_it_from_that() -> None:
     ours = ladder(RELEASE)
     climb(ours, BROKEN, BROKEN)
-    assert ours.failed(BROKEN, now=0.0) == Step(
+    assert failed(ours, BROKEN) == Step(
         WAIT, 30, "usb_reset = false keeps it from being reset: unplug it and plug it in again"
     )
 
@@ -168,7 +177,7 @@ def test_both_kinds_of_reset_share_one_allowance() -> None:
 def test_a_spent_allowance_is_the_reason_for_waiting() -> None:
     ours = ladder(*EVERY, resets_per_hour=2)
     climb(ours, *[BROKEN] * 4)
-    assert ours.failed(BROKEN, now=0.0).note == (
+    assert failed(ours, BROKEN).note == (
         "it was reset 2 times within an hour, the limit: unplug it and plug it in again"
     )
 
@@ -176,7 +185,7 @@ def test_a_spent_allowance_is_the_reason_for_waiting() -> None:
 def test_the_allowance_is_of_a_sliding_hour() -> None:
     ours = ladder(USB_RESET, resets_per_hour=2)
     times = [0.0, 10, 20, 2000, HOUR + 9.9, HOUR + 10, HOUR + 1999, HOUR + 2000]
-    assert [ours.failed(STALLED, now=now).remedy for now in times] == [
+    assert [failed(ours, STALLED, now=now).remedy for now in times] == [
         REOPEN, USB_RESET, WAIT, USB_RESET, WAIT, USB_RESET, WAIT, USB_RESET,
     ]  # fmt: skip
 
@@ -204,11 +213,30 @@ def test_what_a_reset_lacks_is_the_reason_for_waiting_until_one_is_made() -> Non
     for _ in range(3):
         assert climb(ours, BROKEN) == [USB_RESET]
         ours.not_done(USB_RESET, because="copy the udev rule")
-        assert ours.failed(BROKEN, now=0.0) == Step(WAIT, 30, "copy the udev rule")
+        assert failed(ours, BROKEN) == Step(WAIT, 30, "copy the udev rule")
     assert climb(ours, BROKEN) == [USB_RESET]
-    assert ours.failed(BROKEN, now=0.0).note == (
+    assert failed(ours, BROKEN).note == (
         "resetting it did not help: unplug it and plug it in again"
     )
+
+
+def test_a_reset_that_was_not_begun_does_not_count() -> None:
+    ours = ladder(USB_RESET, resets_per_hour=1)
+    for _ in range(5):
+        ours.failed(BROKEN, now=0.0)  # the cable was pulled while it waited, or nobody watched
+    assert USB_RESET in climb(ours, BROKEN, BROKEN)
+
+
+def test_a_new_ladder_may_go_on_with_the_account_of_the_one_before() -> None:
+    allowance = Allowance()
+
+    def begun_anew() -> Ladder:
+        backoff = Backoff(first=1.0, most=30.0, jitter=lambda: 0.0)
+        return Ladder(backoff, remedies=[USB_RESET], allowance=allowance, resets_per_hour=1)
+
+    assert climb(begun_anew(), BROKEN, BROKEN) == [REOPEN, USB_RESET]
+    assert climb(begun_anew(), BROKEN, BROKEN) == [REOPEN, WAIT]
+    assert climb(begun_anew(), BROKEN, BROKEN, now=HOUR) == [REOPEN, USB_RESET]
 
 
 def test_a_release_that_could_not_be_made_gives_no_reset_back() -> None:
@@ -221,13 +249,13 @@ def test_a_release_that_could_not_be_made_gives_no_reset_back() -> None:
 def test_health_does_not_give_the_allowance_back() -> None:
     ours = ladder(USB_RESET, resets_per_hour=1)
     climb(ours, BROKEN, BROKEN)
-    ours.failed(BROKEN, now=1.0, streamed_for=HEALTHY_AFTER)
+    failed(ours, BROKEN, now=1.0, streamed_for=HEALTHY_AFTER)
     assert climb(ours, BROKEN, now=2.0) == [WAIT]
 
 
 def test_a_camera_that_fails_for_days_is_reset_as_often_as_allowed() -> None:
     ours = ladder(*EVERY, resets_per_hour=6)
-    steps = [ours.failed(BROKEN, now=60.0 * minute) for minute in range(6_000)]
+    steps = [failed(ours, BROKEN, now=60.0 * minute) for minute in range(6_000)]
     resets = sum(step.remedy.is_reset for step in steps)
     assert resets == 600
 
@@ -255,7 +283,7 @@ def test_no_hour_ever_has_more_resets_than_the_limit(
     now, resets = 0.0, list[float]()
     for error, passed, streamed_for in failures:
         now += passed
-        step = ours.failed(error, now=now, streamed_for=streamed_for)
+        step = failed(ours, error, now=now, streamed_for=streamed_for)
         assert step.remedy in {REOPEN, WAIT, *offered}
         assert 0 <= step.delay <= 30
         if error is TAKEN and not force:

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from mjrelay.camera.frame import Frame
-from mjrelay.errors import Tally
+from mjrelay.devices.holders import Holder
+from mjrelay.devices.udev import Hotplug
+from mjrelay.errors import SourceBroken, Tally
+from mjrelay.recovery.ladder import Remedy
 from mjrelay.sources import Show, Source, Stream
 
 from .pictures import stamped
@@ -67,6 +70,56 @@ class ScriptedSource(Source):
 
     def facts(self) -> dict[str, Any]:
         return {}
+
+
+class MendableSource(ScriptedSource):
+    """A source of which everything can be done, each noted between the openings.
+
+    Attributes:
+        story: "open" and the remedies, in order.
+        ailing: What a remedy raises instead.
+        ours: Paths of nodes it takes for its own.
+        held_by: Who has its device, at each opening; the last ones for good.
+    """
+
+    def __init__(self, *scripts: list[Step]) -> None:
+        super().__init__(*scripts)
+        self.story: list[str] = []
+        self.ailing: dict[Remedy, Exception] = {}
+        self.ours = {"/dev/video0"}
+        self.held_by: list[tuple[Holder, ...]] = [()]
+        self.remedies = {
+            remedy: self._remedy(remedy)
+            for remedy in (Remedy.RELEASE, Remedy.USB_RESET, Remedy.REAUTHORIZE)
+        }
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stream]:
+        self.story.append("open")
+        async with super().open() as stream:
+            yield stream
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return self.held_by[min(self.opened, len(self.held_by)) - 1]
+
+    def hotplug(self, event: Hotplug) -> bool:
+        return event.path in self.ours
+
+    def _remedy(self, remedy: Remedy) -> Callable[[], Awaitable[None]]:
+        async def apply() -> None:
+            assert self.open_now == 0
+            self.story.append(remedy.value)
+            if remedy in self.ailing:
+                raise self.ailing[remedy]
+
+        return apply
+
+
+BROKEN = SourceBroken("VIDIOC_STREAMON: Input/output error", "it may have crashed")
+
+QUICK = {"redial_delay": 0.01, "retry_max": 0.02}
+"""Options of a camera that is tried again at once."""
 
 
 class RecordingSink:

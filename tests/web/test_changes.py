@@ -364,7 +364,7 @@ async def test_a_camera_that_another_has_is_not_reset_but_409() -> None:
     config = config_for("testcard:", stall_timeout=30, redial_delay=60, retry_max=60)
     camera = Camera("front", config, source)
     async with serving(camera) as served:
-        await until(lambda: camera.holders and camera.retry_in)
+        await until(lambda: camera.condition.holders and camera.retry_in)
         answer = f"front cannot be reset: {busy.reason}: {busy.hint}\n"
         assert await post(served, "/cameras/front/reset") == (409, answer)
         assert (source.opened, source.resets) == (1, 0)
@@ -379,7 +379,7 @@ async def test_a_camera_that_another_has_is_reset_by_force() -> None:
     source.held_by = (Holder(812, "/usr/bin/ffmpeg", None),)
     camera = scripted(source, stall_timeout=30, redial_delay=60, retry_max=60, usb_reset="force")
     async with serving(camera) as served:
-        await until(lambda: camera.holders and camera.retry_in)
+        await until(lambda: camera.condition.holders and camera.retry_in)
         assert (await post(served, "/cameras/front/reset"))[0] == 202
         await until(lambda: source.resets)
 

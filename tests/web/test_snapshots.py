@@ -4,6 +4,7 @@ import asyncio
 import gc
 import re
 import weakref
+from unittest.mock import ANY
 
 import pytest
 
@@ -22,6 +23,16 @@ def large(n: int) -> bytes:
     return stamped(n)[:2] + padding * 5 + stamped(n)[2:]
 
 
+def cut(clip: bytes) -> list[bytes]:
+    """The pictures of a clip."""
+    return [b"\xff\xd8" + rest for rest in clip.split(b"\xff\xd8")[1:]]
+
+
+def newest(camera: Camera) -> bytes:
+    assert camera.ring.newest
+    return camera.ring.newest.image
+
+
 def steady() -> list[Step]:
     """A script with a large picture every 10 ms, for 2 s."""
     return [step for n in range(200) for step in (large(n), 0.01)]
@@ -29,6 +40,7 @@ def steady() -> list[Step]:
 
 def still(*script: Step, **options: object) -> Camera:
     """A camera that sends a few pictures, and stays."""
+    options = {"ring_from_start": True, **options}
     return scripted(ScriptedSource([*script]), stall_timeout=30, **options)
 
 
@@ -66,8 +78,35 @@ async def test_without_a_past_a_clip_is_the_newest_picture() -> None:
         assert body == stamped(4)
 
 
+async def test_the_first_clip_is_of_the_next_seconds_and_later_ones_of_the_last() -> None:
+    script: list[Step] = [step for n in range(1, 1000) for step in (stamped(n), 0.01)]
+    camera = still(*script, ring_from_start=False)
+    async with serving(camera) as served:
+        await until(lambda: camera.published >= 5)
+        assert [*camera.ring.last()] == [(ANY, newest(camera))]
+        await served.http.head(f"{served.url}/clip")
+        asked_at = camera.published
+        _, body = await served.get("/clip?seconds=0.2")
+        first = [stamp(image) for image in cut(body)]
+        assert first == [*range(first[0], first[-1] + 1)]
+        assert first[0] >= asked_at
+        assert len(first) > 2
+        _, body = await served.get("/clip")
+        assert stamp(cut(body)[0]) in range(asked_at, first[1] + 1)
+
+
+async def test_a_clip_of_the_next_seconds_ends_with_its_camera() -> None:
+    camera = still(*SOME, ring_from_start=False, ring=60.0)
+    async with serving(camera) as served:
+        await until(lambda: camera.published == 4)
+        async with served.http.get(f"{served.url}/clip") as answer:
+            assert await answer.content.readexactly(len(stamped(4))) == stamped(4)
+            camera.ring.close()
+            assert await answer.content.read() == b""
+
+
 async def test_a_clip_opens_a_camera_on_demand() -> None:
-    camera = scripted(ScriptedSource(steady()), mode="demand", linger=0.05)
+    camera = scripted(ScriptedSource(steady()), mode="demand", linger=0.05, ring_from_start=True)
     async with serving(camera) as served:
         await until(lambda: camera.state == "idle")
         _, body = await served.get("/clip")
@@ -117,7 +156,7 @@ async def asking(served: Served, path: str) -> tuple[asyncio.StreamReader, async
 
 
 async def test_a_slow_client_gets_what_is_left_and_holds_up_nobody() -> None:
-    camera = scripted(ScriptedSource(steady()), stall_timeout=30, ring_bytes=40 * 300_000)
+    camera = still(*steady(), ring_bytes=40 * 300_000)
     async with serving(camera) as served:
         await until(lambda: camera.published > 40)
         reader, writer = await asking(served, "/clip")
@@ -127,7 +166,7 @@ async def test_a_slow_client_gets_what_is_left_and_holds_up_nobody() -> None:
         answer, _ = await served.get("/snapshot")
         assert answer.status == 200
         body = await reader.read(-1)
-        images = [b"\xff\xd8" + rest for rest in body.split(b"\xff\xd8")[1:]]
+        images = cut(body)
         numbers = [stamp(image) for image in images]
         assert numbers == sorted(numbers)
         assert 0 < len(numbers) < 40, "what the kernel took at once; the rest was over"
@@ -142,27 +181,27 @@ async def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture
         await until(lambda: camera.published > 40)
         reader, writer = await asking(served, "/clip")
         await reader.readuntil(b"\r\n\r\n")
-        assert camera._viewers == 1
+        assert camera.audience.viewers == 1
         writer.transport.abort()
-        await until(lambda: not camera._viewers)
+        await until(lambda: not camera.audience.viewers)
     assert not caplog.records
 
 
 async def test_a_client_that_takes_nothing_holds_up_no_shutdown_and_no_frame() -> None:
     loop = asyncio.get_running_loop()
-    camera = scripted(ScriptedSource(steady()), stall_timeout=30)
+    camera = still(*steady(), ring=0.5)
     async with serving(camera) as served:
         await until(lambda: camera.published > 40)
         _, writer = await asking(served, "/clip")
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await until(lambda: camera._viewers)
+        await until(lambda: camera.audience.viewers)
         asked_at = camera.published
         assert camera.ring.newest
-        newest = weakref.ref(camera.ring.newest)
-        await until(lambda: camera.published > asked_at + 20)
+        oldest = weakref.ref(camera.ring.newest)
+        await until(lambda: camera.published > asked_at + 60)
         gc.collect()
-        assert newest() is None
-        assert camera._viewers == 1, "it is still being answered"
+        assert oldest() is None, "it is held by nobody once it is older than `ring`"
+        assert camera.audience.viewers == 1, "it is still being answered"
         stopping = loop.time()
     assert loop.time() - stopping < 2
     writer.transport.abort()

@@ -1,0 +1,249 @@
+"""Condition: how a camera is, since when and why, its outages, and what the log is told of them.
+
+Pure: no clock, no log, no event loop. Each method is told the time and returns the events worth
+telling; the camera tells them. Others who want to know (the status, the page, systemd) read the
+attributes and are never called.
+
+The seven states, and which may follow which:
+
+    idle        on demand, and nobody watches
+    starting    being opened; whether pictures will come is not known yet
+    streaming   pictures come
+    frozen      pictures come, and all are the same
+    recovering  it failed, and will be tried again
+    absent      it is not there: not plugged in, or not reachable
+    stopped     the relay ends, or the configuration has it no more
+
+A camera that is down (recovering or absent) stays so while it is opened again, until pictures come:
+viewers want to know why there are none, not that it is being tried once more.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from mjrelay.devices.holders import Holder
+
+State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
+
+DOWN: tuple[State, ...] = ("recovering", "absent")
+"""The states in which there are no pictures, and something should be done about it."""
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    "idle": frozenset({"starting", "stopped"}),
+    "starting": frozenset({"streaming", "recovering", "absent", "idle", "stopped"}),
+    "streaming": frozenset({"frozen", "recovering", "absent", "starting", "idle", "stopped"}),
+    "frozen": frozenset({"streaming", "recovering", "absent", "starting", "idle", "stopped"}),
+    "recovering": frozenset({"streaming", "absent", "idle", "stopped"}),
+    "absent": frozenset({"streaming", "recovering", "idle", "stopped"}),
+    "stopped": frozenset({"starting", "idle"}),
+}
+"""Which states may follow each. tests/camera holds every camera of every test to it."""
+
+OUTAGES_KEPT = 50
+
+Kind = str | tuple[str, ...]
+"""What tells one trouble from another, for the log: few values, or it would never repeat."""
+
+
+class Moment(NamedTuple):
+    """A moment, in seconds: on the clock that is never set, for durations, and in Unix time."""
+
+    monotonic: float
+    unix: float
+
+
+class Event(NamedTuple):
+    """What the log is to be told.
+
+    Attributes:
+        level: The log level.
+        name: The event, as docs/reference/logging.md lists it.
+        facts: What belongs to it.
+    """
+
+    level: Literal["debug", "info", "warning"]
+    name: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A time without pictures, or with one that did not change.
+
+    Attributes:
+        began: When, in Unix seconds.
+        reason: What happened first.
+        ended: When pictures came again, or it was closed; None while it lasts.
+        lasted: Seconds from beginning to end; 0 while it lasts.
+        remedy: The last remedy that was applied in it; None where opening it again was enough.
+    """
+
+    began: float
+    reason: str
+    ended: float | None = None
+    lasted: float = 0.0
+    remedy: str | None = None
+
+
+class Condition:
+    """How one camera is.
+
+    Args:
+        state: The first state, idle or starting.
+        source: The source's address as people may see it, for the log.
+        moment: Now.
+
+    Attributes:
+        state: What the camera is doing.
+        reason: What happened, while something is wrong.
+        hint: What a person can do about it.
+        holders: Which processes have the device, while that keeps us from it.
+        since: Unix time of the latest change of state.
+        outages: The latest ones, oldest first; the last of them may not have ended.
+    """
+
+    def __init__(self, state: State, source: str, moment: Moment) -> None:
+        self.outages: deque[Outage] = deque(maxlen=OUTAGES_KEPT)
+        self._down_since: float | None = None
+        self.begin(state, source, moment)
+
+    def begin(self, state: State, source: str, moment: Moment) -> None:
+        """Begin anew, with another configuration; outages are remembered."""
+        self._source = source
+        self._forget_trouble()
+        self._change(state, moment)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether there are no pictures, and something should be done about it."""
+        return self.state in DOWN
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known if pictures come or not."""
+        return self.state not in ("idle", "starting")
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether it was in trouble, and has not been well for long since."""
+        return bool(self._interruptions)
+
+    @property
+    def trouble(self) -> str:
+        """What happened and what to do about it, in one line; empty while all is well."""
+        return ": ".join(filter(None, (self.reason, self.hint)))
+
+    def down_for(self, now: float) -> float:
+        """Seconds since the present trouble began, on the monotonic clock; 0 while all is well."""
+        return 0.0 if self._down_since is None else now - self._down_since
+
+    def opens(self, moment: Moment) -> list[Event]:
+        """It is being opened."""
+        if self.is_down:
+            self._attempts += 1
+            return []
+        return self.rests("starting", moment)
+
+    def rests(self, state: Literal["idle", "starting", "stopped"], moment: Moment) -> list[Event]:
+        """Nothing is wrong with it, and there are no pictures."""
+        if state == self.state:
+            return []
+        self._recover(moment)
+        self._change(state, moment)
+        self._forget_trouble()
+        return [Event("info", f"camera.{state}", {"source": self._source})]
+
+    def streams(self, moment: Moment) -> list[Event]:
+        """Pictures come.
+
+        The log is told so once; and of a camera that comes and goes, no more than that until it
+        `is_well`.
+        """
+        if self.state == "streaming":
+            return []
+        was_in_trouble = self._down_since is not None
+        self._recover(moment)
+        self._change("streaming", moment)
+        if not was_in_trouble:
+            self._forget_trouble()
+            return [Event("info", "camera.streaming", {"source": self._source})]
+        return [self._recovery()] if self._interruptions == 1 else []
+
+    def is_well(self) -> list[Event]:
+        """Pictures have come for so long that a next failure would be news."""
+        events = [self._recovery()] if self._interruptions > 1 else []
+        self._forget_trouble()
+        return events
+
+    def fails(
+        self,
+        state: Literal["frozen", "recovering", "absent"],
+        reason: str,
+        hint: str | None,
+        moment: Moment,
+        *,
+        kind: Kind,
+        holders: tuple[Holder, ...] = (),
+    ) -> list[Event]:
+        """Something is wrong with it.
+
+        The log has each kind of trouble once until the camera streams again, and its repetitions
+        at debug.
+        """
+        if self._down_since is None:
+            self._down_since = moment.monotonic
+            self._interruptions += 1
+            self.outages.append(Outage(moment.unix, reason))
+        self._change(state, moment, reason, hint, holders)
+        facts: dict[str, Any] = {"reason": reason, "hint": hint}
+        if holders:
+            facts["holders"] = [holder.as_values() for holder in holders]
+        level: Literal["debug", "warning"] = "debug" if kind in self._told else "warning"
+        self._told.add(kind)
+        return [Event(level, f"camera.{state}", facts)]
+
+    def treated(self, remedy: str) -> None:
+        """A remedy was applied."""
+        if self._down_since is not None:
+            self.outages[-1] = replace(self.outages[-1], remedy=remedy)
+
+    def _change(
+        self,
+        state: State,
+        moment: Moment,
+        reason: str | None = None,
+        hint: str | None = None,
+        holders: tuple[Holder, ...] = (),
+    ) -> None:
+        if state != getattr(self, "state", None):
+            self.since = moment.unix
+        self.state: State = state
+        self.reason, self.hint, self.holders = reason, hint, holders
+
+    def _recover(self, moment: Moment) -> None:
+        """End the present trouble, if there is one."""
+        if self._down_since is None:
+            return
+        lasted = moment.monotonic - self._down_since
+        self._was_down += lasted
+        self._down_since = None
+        self.outages[-1] = replace(self.outages[-1], ended=moment.unix, lasted=lasted)
+
+    def _recovery(self) -> Event:
+        """What is told when pictures come again; the next trouble is told anew."""
+        facts: dict[str, Any] = {
+            "source": self._source,
+            "was_down": round(self._was_down, 1),
+            "attempts": self._attempts,
+        }
+        if self._interruptions > 1:
+            facts["interruptions"] = self._interruptions
+        self._told.clear()
+        return Event("info", "camera.streaming", facts)
+
+    def _forget_trouble(self) -> None:
+        self._interruptions = self._attempts = 0
+        self._was_down = 0.0
+        self._told: set[Kind] = set()
