@@ -8,8 +8,10 @@ import contextlib
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import structlog
@@ -18,8 +20,6 @@ import structlog
 _FIRST_FD = 3
 # What we let systemd keep is named so, to tell it from the sockets of a socket unit.
 _DEVICE, _LISTENER = "camera-", "listen-"
-# A queue that is full for longer is one that nobody reads.
-_PATIENCE = 0.5
 # systemd ignores a message of more than 4096 bytes, and one with a NUL.
 _LONGEST = 3500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -46,26 +46,116 @@ def is_there() -> bool:
 
 
 def notify(*lines: str, fds: Sequence[int] = ()) -> bool:
-    """Tell systemd something, such as "READY=1". One that does not listen disturbs nobody.
+    """Tell systemd something, such as "READY=1". Never waits; any thread may call it.
+
+    What systemd cannot take now, because it is busy or gone, disturbs nobody. It is told before the
+    next message, unless it is only a sign of life or a status: those come again by themselves.
 
     Args:
         lines: Assignments as in sd_notify(3).
         fds: Descriptors that go with them.
 
     Returns:
-        Whether it was told.
+        Whether there is a systemd to be told.
     """
     address = _variable("NOTIFY_SOCKET")
-    if not address:
-        return False
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(_PATIENCE)
-        sock.connect(address)
-        socket.send_fds(sock, [b"\n".join(map(_sendable, lines))], list(fds))
-        return True
-    return False
+    if address:
+        _outbox.send(_Message(lines, tuple(fds)), address)
+    return bool(address)
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What is told at once.
+
+    Attributes:
+        lines: Its assignments.
+        fds: Descriptors that go with them.
+    """
+
+    lines: tuple[str, ...]
+    fds: tuple[int, ...] = ()
+
+    @property
+    def must_arrive(self) -> bool:
+        """Whether nothing else will say the same later."""
+        return any(not line.startswith(("WATCHDOG=", "STATUS=")) for line in self.lines)
+
+    def replaces(self, other: "_Message") -> bool:
+        """Whether another one, not told yet, need not be told before this one."""
+        if self.lines[0] == "FDSTOREREMOVE=1":
+            return self.lines[1] in other.lines  # whatever was to be done under that name
+        return not self.fds and self.lines[0] == other.lines[0]
+
+    def kept(self) -> "_Message":
+        """The same with descriptors of its own."""
+        return replace(self, fds=tuple(map(os.dup, self.fds)))
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in self.fds:
+            os.close(fd)
+
+
+class _Outbox:
+    """Sends messages in their order, and those that must arrive again until they could be sent.
+
+    The lock is never held while anything is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._address = ""
+        self._unsent: list[_Message] = []
+
+    def send(self, message: _Message, address: str) -> None:
+        """Send what is unsent, and then a message."""
+        with self._lock:
+            if address != self._address:
+                self._address = address
+                self._forget(lambda _: True)
+            self._forget(message.replaces)
+            try:
+                with _connected(address) as sock:
+                    while self._unsent:
+                        _send(sock, self._unsent[0])
+                        self._unsent.pop(0).close()
+                    _send(sock, message)
+            except OSError:
+                if message.must_arrive:
+                    with contextlib.suppress(OSError):  # no more files may be open
+                        self._unsent.append(message.kept())
+
+    def _forget(self, is_obsolete: Callable[[_Message], bool]) -> None:
+        for message in filter(is_obsolete, self._unsent[:]):
+            self._unsent.remove(message)
+            message.close()
+
+
+_outbox = _Outbox()
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[socket.socket]:
+    """A socket that leads to systemd, and refuses what would have to wait."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        yield sock
+
+
+def _send(sock: socket.socket, message: _Message) -> None:
+    """Send a message. One that can never be sent is dropped: it would be in the way of others.
+
+    Raises:
+        BlockingIOError: systemd's queue is full.
+    """
+    try:
+        socket.send_fds(sock, [b"\n".join(map(_sendable, message.lines))], message.fds)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 def _sendable(text: str) -> bytes:
@@ -91,7 +181,7 @@ class Kept:
     """One descriptor that systemd keeps while we are restarted: a device, or a listening socket.
 
     A device stays open and claimed, so that no other program gets it in between; clients that
-    connect in between wait for the next process to answer.
+    connect in between wait for the next process to answer. Any thread may use it; nothing waits.
 
     Args:
         name: What systemd knows it by; empty for what is not kept.
@@ -101,23 +191,30 @@ class Kept:
     def __init__(self, name: str = "", fd: int | None = None) -> None:
         self._name = name
         self._fd = fd
+        self._lock = threading.Lock()
 
     def take(self) -> int | None:
         """What was kept, once. The caller closes it."""
-        fd, self._fd = self._fd, None
+        with self._lock:
+            fd, self._fd = self._fd, None
         return fd
 
     def keep(self, fd: int) -> bool:
-        """Keep this one for the process after us. False: systemd was not told to.
+        """Keep this one for the process after us. False: there is no systemd that would.
 
         systemd lets go of a device by itself when it is unplugged. (That is why its polling stays
         on: a dead descriptor would pin the device's number.)
         """
-        self.drop()
-        return bool(self._name) and notify("FDSTORE=1", f"FDNAME={self._name}", fds=[fd])
+        with self._lock:
+            self._drop()
+            return bool(self._name) and notify("FDSTORE=1", f"FDNAME={self._name}", fds=[fd])
 
     def drop(self) -> None:
         """Keep it no longer."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
         if self._name:
             notify("FDSTOREREMOVE=1", f"FDNAME={self._name}")
         if self._fd is not None:

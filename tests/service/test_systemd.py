@@ -1,12 +1,13 @@
 """systemd's protocols, spoken with a socket that stands for systemd."""
 
 import contextlib
+import errno
 import os
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -81,6 +82,7 @@ def test_systemd_is_told(manager: Manager) -> None:
 def test_a_systemd_that_has_gone_disturbs_nobody(manager: Manager) -> None:
     manager.close()
     systemd.notify("READY=1")
+    Kept("camera-front").keep(0)
 
 
 def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,33 +281,184 @@ def test_any_text_can_be_told(manager: Manager, text: str, told: str | None) -> 
     assert status == f"STATUS={told}" if told else text.startswith(status.removeprefix("STATUS="))
 
 
+# A systemd that is busy
+
+
+class Unwaiting(socket.socket):
+    """A socket that may not be used where it could wait."""
+
+    def sendmsg(self, *message: Any) -> int:
+        assert not self.getblocking()
+        return super().sendmsg(*message)
+
+
 @pytest.fixture
-def crowd(manager: Manager) -> Iterator[Manager]:
-    """A systemd that others tell more than it hears."""
+def busy(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Manager:
+    """A systemd whose queue is full until it hears."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(os.environ["NOTIFY_SOCKET"])
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock.send(b"noise")
-        yield manager
+    monkeypatch.setattr(socket, "socket", Unwaiting)
+    return manager
 
 
-def test_who_hears_late_is_waited_for(crowd: Manager) -> None:
-    heard: list[object] = []
-    hearing = threading.Timer(0.1, lambda: heard.extend(crowd.heard()))
-    hearing.start()
-    assert systemd.notify("READY=1")
-    hearing.join()
-    assert (["READY=1"], []) in [*heard, *crowd.heard()]
+def told(manager: Manager) -> list[list[str]]:
+    """The lines of each message, without the noise; what comes with them is closed."""
+    messages = [(lines, fds) for lines, fds in manager.heard() if lines != ["noise"]]
+    for _, fds in messages:
+        for fd in fds:
+            os.close(fd)
+    return [lines for lines, _ in messages]
 
 
-def test_who_does_not_hear_is_not_waited_for_long(crowd: Manager) -> None:
-    begun = time.monotonic()
-    assert not systemd.notify("READY=1")
-    assert not Kept("camera-front").keep(0)
-    assert time.monotonic() - begun < 5
-    assert crowd.heard()
+READY, STOPPING = ["READY=1", "STATUS=a"], ["STOPPING=1"]
+REMOVED = ["FDSTOREREMOVE=1", "FDNAME=camera-front"]
+STORED = ["FDSTORE=1", "FDNAME=camera-front"]
+
+
+@pytest.mark.parametrize("message", [READY, STOPPING, REMOVED, ["RELOADING=1", "MONOTONIC_USEC=1"]])
+def test_what_must_arrive_is_told_before_the_next(busy: Manager, message: list[str]) -> None:
+    assert systemd.notify(*message)
+    assert told(busy) == []
+    systemd.notify("WATCHDOG=1", "STATUS=b")
+    systemd.notify("WATCHDOG=1", "STATUS=c")
+    assert told(busy) == [message, ["WATCHDOG=1", "STATUS=b"], ["WATCHDOG=1", "STATUS=c"]]
+
+
+def test_what_comes_again_by_itself_is_not_repeated(busy: Manager) -> None:
+    systemd.notify("WATCHDOG=1", "STATUS=a")
+    systemd.notify("STATUS=waiting")
+    assert told(busy) == []
+    systemd.notify("WATCHDOG=1", "STATUS=b")
+    assert told(busy) == [["WATCHDOG=1", "STATUS=b"]]
+
+
+def test_the_order_stays(busy: Manager) -> None:
+    """Ready before reloading would end no reload."""
+    systemd.reloading()
+    systemd.notify(*READY)
+    systemd.notify("WATCHDOG=1", "STATUS=b")
+    assert told(busy) == []
+    systemd.notify("WATCHDOG=1", "STATUS=c")
+    ((reloading, _), ready, alive) = told(busy)
+    assert (reloading, ready, alive) == ("RELOADING=1", READY, ["WATCHDOG=1", "STATUS=c"])
+
+
+def test_one_that_never_hears_costs_no_memory(busy: Manager) -> None:
+    for number in range(100):
+        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={number}")
+        systemd.notify(*READY)
+        Kept("camera-front").drop()
+    assert told(busy) == []
+    systemd.notify("STATUS=b")
+    assert told(busy) == [["RELOADING=1", "MONOTONIC_USEC=99"], READY, REMOVED, ["STATUS=b"]]
+
+
+def test_one_that_is_back_is_told(manager: Manager, tmp_path: Path) -> None:
+    """While it executes itself anew, nobody listens."""
+    manager.close()
+    (tmp_path / "notify").unlink()
+    systemd.notify(*READY)
+    again = Manager(tmp_path / "notify")
+    systemd.notify("STATUS=b")
+    assert told(again) == [READY, ["STATUS=b"]]
+    again.close()
+
+
+def test_a_device_is_kept_even_if_that_is_told_later(busy: Manager) -> None:
+    reading, writing = os.pipe()
+    assert Kept("camera-front").keep(reading)
+    os.close(reading)
+    assert told(busy) == []
+    systemd.notify("STATUS=b")
+    (_, (lines, (fd,)), _) = busy.heard()
+    assert lines == STORED
+    os.write(writing, b"x")
+    assert os.read(fd, 1) == b"x"
+    os.close(fd)
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"x")  # ours is closed, since it was sent
+    os.close(writing)
+
+
+def test_a_device_that_is_dropped_again_is_not_kept(busy: Manager) -> None:
+    reading, writing = os.pipe()
+    kept = Kept("camera-front")
+    kept.keep(reading)
+    os.close(reading)
+    kept.drop()
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"x")
+    os.close(writing)
+    assert told(busy) == []
+    systemd.notify("STATUS=b")
+    assert told(busy) == [REMOVED, ["STATUS=b"]]
+
+
+def test_one_device_replaces_another_of_the_same_name_only(busy: Manager) -> None:
+    front, back = Kept("camera-front"), Kept("camera-back")
+    for kept in (front, back, front):
+        kept.keep(0)
+    assert told(busy) == []
+    systemd.notify("STATUS=b")
+    other = [[line.replace("front", "back") for line in lines] for lines in (REMOVED, STORED)]
+    assert told(busy) == [*other, REMOVED, STORED, ["STATUS=b"]]
+
+
+def test_what_cannot_be_kept_because_too_many_files_are_open_is_not(
+    busy: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", full)
+    Kept("camera-front").keep(0)
+    assert told(busy) == []
+    systemd.notify("STATUS=b")
+    assert told(busy) == [REMOVED, ["STATUS=b"]]
+
+
+def test_what_can_never_be_sent_is_in_nobodys_way(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = socket.send_fds
+
+    def forbidden(sock: socket.socket, buffers: list[bytes], fds: tuple[int, ...]) -> int:
+        if fds:
+            raise OSError(errno.EACCES, "Permission denied")  # as a security module may
+        return send(sock, buffers, fds)
+
+    monkeypatch.setattr(socket, "send_fds", forbidden)
+    Kept("camera-front").keep(0)
+    systemd.notify(*READY)
+    assert told(manager) == [REMOVED, READY]
+
+
+def test_any_thread_may_keep_and_drop(manager: Manager) -> None:
+    """And what is told last under each name is its end, however they meet."""
+    names = [f"camera-{number}" for number in range(4)]
+    heard: list[list[str]] = []
+    with ThreadPoolExecutor(len(names)) as pool:
+        working = [pool.submit(keep_and_drop, name) for name in names]
+        while not all(future.done() for future in working):
+            heard += told(manager)
+    for future in working:
+        future.result()
+    while ["STATUS=b"] not in heard:
+        systemd.notify("STATUS=b")
+        heard += told(manager)
+    last = {name: verb for verb, name in (lines for lines in heard if len(lines) == 2)}
+    assert last == {f"FDNAME={name}": "FDSTOREREMOVE=1" for name in names}
+
+
+def keep_and_drop(name: str) -> None:
+    kept = Kept(name)
+    for _ in range(100):
+        kept.keep(0)
+        kept.drop()
 
 
 @pytest.mark.parametrize(
