@@ -1,18 +1,26 @@
-"""Roster: the configured cameras, each run by a task of its own, through reloads."""
+"""Roster: which cameras run on this computer, each in a task of its own, through reloads."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.tables import CameraConfig
+from mjrelay.devices.worker import Worker
 from mjrelay.service.systemd import Kept
-from mjrelay.sources import make_source
+from mjrelay.sources import Source, keeps_device, make_source
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a new configuration did to the cameras, in its order; those that are gone in the old."""
+    """What a new configuration did.
+
+    Attributes:
+        new: Names of the cameras that were added, in the order of the configuration.
+        changed: Names of those that have other options now.
+        gone: The cameras it no longer has.
+    """
 
     new: list[str]
     changed: list[str]
@@ -40,22 +48,25 @@ class Roster:
         """Run these cameras and no others.
 
         A camera whose options have changed is opened anew, and keeps its viewers. One that is the
-        same notices nothing.
+        same notices nothing. What may fail comes first: then nothing has been changed yet.
         """
-        before = dict(self.cameras)
+        before = self.cameras
         changes = Changes(
             new=[name for name in configs if name not in before],
             changed=[n for n in configs if n in before and configs[n] != before[n].config],
             gone=[camera for name, camera in before.items() if name not in configs],
         )
+        wanted = {name: configs[name] for name in (*changes.new, *changes.changed)}
+        kept = {name: self._kept(name) for name in wanted}
+        sources = await _made(wanted, kept)
         await self._stop([*changes.changed, *(camera.name for camera in changes.gone)])
-        cameras = {name: self._made(name, config) for name, config in configs.items()}
-        self.cameras.clear()
-        self.cameras.update(cameras)
-        for name, camera in cameras.items():
-            if name not in self._running:
-                task = self._tasks.create_task(camera.run(), name=f"camera:{name}")
-                self._running[name] = task
+        for name, config in wanted.items():
+            if not keeps_device(config):
+                kept[name].drop()
+        cameras = {name: self._camera(name, configs[name], sources) for name in configs}
+        before.clear()
+        before.update(cameras)
+        self._start()
         return changes
 
     def end(self) -> None:
@@ -65,13 +76,20 @@ class Roster:
         for task in self._running.values():
             task.cancel()
 
-    def _made(self, name: str, config: CameraConfig) -> Camera:
+    def _camera(self, name: str, config: CameraConfig, sources: Mapping[str, Source]) -> Camera:
+        """The camera of that name: as it is, with another configuration, or new."""
         camera = self.cameras.get(name)
         if camera is None:
-            return Camera(name, config, make_source(config, self._kept(name)))
-        if camera.config != config:
-            camera.configure(config, make_source(config, self._kept(name)))
+            return Camera(name, config, sources[name])
+        if name in sources:
+            camera.configure(config, sources[name])
         return camera
+
+    def _start(self) -> None:
+        for name, camera in self.cameras.items():
+            if name not in self._running:
+                task = self._tasks.create_task(camera.run(), name=f"camera:{name}")
+                self._running[name] = task
 
     async def _stop(self, names: list[str]) -> None:
         ending = [self._running.pop(name) for name in names]
@@ -79,3 +97,17 @@ class Roster:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
+
+
+async def _made(configs: Mapping[str, CameraConfig], kept: Mapping[str, Kept]) -> dict[str, Source]:
+    """Make the sources, in a thread: to load what a kind of source needs would hold all viewers up.
+
+    Raises:
+        Exception: One cannot be made, as when an upgrade has replaced a library under our feet.
+    """
+    worker = Worker("make-sources")
+    making = {
+        name: worker.submit(partial(make_source, config, kept[name]))
+        for name, config in configs.items()
+    }
+    return {name: await asyncio.wrap_future(source) for name, source in making.items()}

@@ -26,7 +26,7 @@ ALLOWED = {
     },
     "camera": {"errors", "configuration", "formats", "pictures", "devices", "recovery", "sources"},
     "web": {"errors", "configuration", "formats", "camera", "recovery", "service"},
-    "roster": {"configuration", "camera", "sources", "service"},
+    "roster": {"configuration", "devices", "service", "sources", "camera"},
     "relay": {"errors", "configuration", "devices", "service", "camera", "roster", "web"},
     "probe": {"errors", "configuration", "formats", "devices", "sources"},
     "installing": {"errors", "configuration"},

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import socket
+import threading
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,67 @@ async def test_what_has_changed_is_told() -> None:
         changes = await served.fit({"d": ONE_PICTURE, "c": OTHER, "b": ONE_PICTURE})
         assert changes == Changes(new=["d"], changed=["c"], gone=[gone])
         assert [*served.roster.cameras] == ["d", "c", "b"]
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_a_reload_that_fails_half_way_has_changed_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail_for_the_second(config: CameraConfig, _kept: Kept) -> ScriptedSource:
+        if config == OTHER:
+            raise ImportError("an upgrade has replaced it")
+        return ScriptedSource(steps(9))
+
+    async with serving() as served:
+        await served.fit({"a": ONE_PICTURE, "b": ONE_PICTURE, "c": ONE_PICTURE})
+        for name in "abc":
+            await served.streams(name)
+        before = dict(served.roster.cameras)
+        monkeypatch.setattr("mjrelay.roster.make_source", fail_for_the_second)
+        changed = config_for("testcard:?fps=5", stall_timeout=30)
+        with pytest.raises(ImportError):
+            await served.fit({"a": changed, "b": OTHER, "d": changed})
+        assert served.roster.cameras == before
+        assert {camera.state for camera in before.values()} == {"streaming"}
+        assert {camera.opens for camera in before.values()} == {1}
+        monkeypatch.setattr("mjrelay.roster.make_source", lambda *_: ScriptedSource(steps(9)))
+        changes = await served.fit({"a": changed, "b": OTHER, "d": changed})
+        assert (changes.new, changes.changed) == (["d"], ["a", "b"])
+        for name in "abd":
+            await served.streams(name)
+
+
+async def test_a_source_that_takes_long_to_make_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = threading.Event()
+
+    def make_slowly(*_: object) -> ScriptedSource:
+        assert made.wait(5)
+        return ScriptedSource(steps(2))
+
+    async with serving() as served:
+        reloading = asyncio.create_task(served.fit({"a": ONE_PICTURE}))
+        monkeypatch.setattr("mjrelay.roster.make_source", make_slowly)
+        assert (await served.get("/healthz"))[0] == 200
+        assert not reloading.done()
+        made.set()
+        await reloading
+        await served.streams("a")
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_a_reload_keeps_what_was_learnt_of_a_camera() -> None:
+    async with serving() as served:
+        await served.fit({"a": ONE_PICTURE})
+        await served.streams("a")
+        camera = served.roster.cameras["a"]
+        camera.source.tally.dropped["truncated"] = 7
+        await served.fit({"a": OTHER})
+        await served.streams("a")
+        assert served.roster.cameras["a"] is camera
+        assert camera.source.tally.dropped["truncated"] == 7
+        assert camera.opens == 2
 
 
 @pytest.mark.usefixtures("_scripted")

@@ -113,22 +113,21 @@ class Source(ABC):
 
 
 def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
-    """The source a camera's configuration names.
+    """The source a camera's configuration names; nothing is opened yet.
+
+    The first of its kind may take a tenth of a second, to load what it needs.
 
     Args:
         config: The camera's options.
-        kept: Its device, where systemd keeps it for us.
+        kept: Its device, where systemd keeps it for us and `keeps_device` says so.
     """
-    if kept and not (isinstance(config.source, V4l2Address) and config.mode == "always"):
-        kept.drop()  # nothing would take it, at least not before somebody watches
-        kept = None
     match config.source:
         case HttpAddress():
             from mjrelay.sources.http.source import HttpSource  # noqa: PLC0415 - only what is used
 
             return HttpSource(config.source, config)
         case V4l2Address():
-            from mjrelay.sources.v4l2.source import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s to load
+            from mjrelay.sources.v4l2.source import V4l2Source  # noqa: PLC0415 - v4l2py: 0.1 s
 
             return V4l2Source(config.source, config, kept)
         case TestcardAddress():
@@ -141,3 +140,11 @@ def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
             return CommandSource(config.source, config)
         case _:
             assert_never(config.source)
+
+
+def keeps_device(config: CameraConfig) -> bool:
+    """Whether systemd is to keep this camera's device from one process to the next.
+
+    On demand nothing would take it over, at least not before somebody watches.
+    """
+    return isinstance(config.source, V4l2Address) and config.mode == "always"
