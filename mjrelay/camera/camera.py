@@ -293,7 +293,7 @@ class Camera:
             self._tell(self.condition.streams(_now()))
         if self.config.frozen_after:
             self._notice_frozen(image, now)
-        if self.condition.is_unsteady:
+        if self.condition.interruptions:
             self._notice_health()
         if not self.audience.viewers:
             self._notice_absence()

@@ -102,6 +102,7 @@ class Condition:
         holders: Which processes have the device, while that keeps us from it.
         since: Unix time of the latest change of state.
         outages: The latest ones, oldest first; the last of them may not have ended.
+        interruptions: How often it was in trouble since it was last well for a while.
     """
 
     def __init__(self, state: State, source: str, moment: Moment) -> None:
@@ -124,11 +125,6 @@ class Condition:
     def is_settled(self) -> bool:
         """Whether it is known if pictures come or not."""
         return self.state not in ("idle", "starting")
-
-    @property
-    def is_unsteady(self) -> bool:
-        """Whether it was in trouble, and has not been well for long since."""
-        return bool(self._interruptions)
 
     @property
     def trouble(self) -> str:
@@ -169,11 +165,11 @@ class Condition:
         if not was_in_trouble:
             self._forget_trouble()
             return [Event("info", "camera.streaming", {"source": self._source})]
-        return [self._recovery()] if self._interruptions == 1 else []
+        return [self._recovery()] if self.interruptions == 1 else []
 
     def is_well(self) -> list[Event]:
         """Pictures have come for so long that a next failure would be news."""
-        events = [self._recovery()] if self._interruptions > 1 else []
+        events = [self._recovery()] if self.interruptions > 1 else []
         self._forget_trouble()
         return events
 
@@ -194,7 +190,7 @@ class Condition:
         """
         if self._down_since is None:
             self._down_since = moment.monotonic
-            self._interruptions += 1
+            self.interruptions += 1
             self.outages.append(Outage(moment.unix, reason))
         self._change(state, moment, reason, hint, holders)
         facts: dict[str, Any] = {"reason": reason, "hint": hint}
@@ -238,12 +234,12 @@ class Condition:
             "was_down": round(self._was_down, 1),
             "attempts": self._attempts,
         }
-        if self._interruptions > 1:
-            facts["interruptions"] = self._interruptions
+        if self.interruptions > 1:
+            facts["interruptions"] = self.interruptions
         self._told.clear()
         return Event("info", "camera.streaming", facts)
 
     def _forget_trouble(self) -> None:
-        self._interruptions = self._attempts = 0
+        self.interruptions = self._attempts = 0
         self._was_down = 0.0
         self._told: set[Kind] = set()

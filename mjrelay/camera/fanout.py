@@ -48,6 +48,7 @@ class Fanout:
         self._repeat_at = 0.0
         self._sample_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._due = -math.inf  # when the timer fires; no frame need move it while there is none
 
     def show(self, frame: Frame) -> None:
         """Offer a new frame to every sink."""
@@ -55,8 +56,9 @@ class Fanout:
         self._placeholder = None
         self._shown_at = frame.monotonic
         self._repeat_at = frame.monotonic + REPEAT_AFTER
-        self._offer(frame)
-        if self._timer and self._timer.when() > self._repeat_at:
+        for sink in tuple(self.sinks):  # one whose client is gone leaves meanwhile
+            sink.offer(frame)
+        if self._repeat_at < self._due:
             self._arm()
 
     def current(self) -> Frame | None:
@@ -98,11 +100,12 @@ class Fanout:
         self.sinks.pop(sink, None)
         if not self.sinks and self._timer:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._due = None, -math.inf
 
     def _arm(self) -> None:
         if self._timer:
             self._timer.cancel()
+        self._due = self._repeat_at
         self._timer = asyncio.get_running_loop().call_at(self._repeat_at, self._tick)
 
     def _tick(self) -> None:
@@ -120,8 +123,5 @@ class Fanout:
     def _repeat(self) -> None:
         self._repeat_at = asyncio.get_running_loop().time() + REPEAT_EVERY
         if frame := self.current():
-            self._offer(frame)
-
-    def _offer(self, frame: Frame) -> None:
-        for sink in tuple(self.sinks):  # one whose client is gone leaves meanwhile
-            sink.offer(frame)
+            for sink in tuple(self.sinks):
+                sink.offer(frame)

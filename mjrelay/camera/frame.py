@@ -6,7 +6,7 @@ from functools import cached_property
 from mjrelay.formats import jpeg, multipart
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # frozen would cost more to make than all of its use
 class Frame:
     """One image, ready to send: built once, shared by the ring and every client.
 

@@ -44,7 +44,7 @@ class FrameRing:
         self.is_closed = False
         self._past: deque[Frame] = deque()
         self._times: deque[float] = deque()
-        self._published = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
         self.configure(seconds=seconds, max_bytes=max_bytes, from_start=from_start)
 
     def configure(self, *, seconds: float, max_bytes: int, from_start: bool) -> None:
@@ -64,7 +64,8 @@ class FrameRing:
             self._keep(frame)
         elif self._past:
             self.forget_past()
-        self._published.set()
+        if self._waiting:
+            self._wake_readers()
 
     def last(self, seconds: float = math.inf) -> Iterator[tuple[float, bytes]]:
         """The images up to the newest frame of this moment, oldest first, with their Unix times.
@@ -103,15 +104,20 @@ class FrameRing:
         while (frame := self.newest) is None or frame.seq <= seq:
             if self.is_closed:
                 raise NoMoreFrames
-            self._published.clear()
-            await self._published.wait()
+            # A future for each reader: to cancel one of them must not cancel the others.
+            published = asyncio.get_running_loop().create_future()
+            self._waiting.add(published)
+            try:
+                await published
+            finally:
+                self._waiting.discard(published)
         return frame
 
     def close(self) -> None:
         """Tell the readers that no frame will come any more."""
         self.is_closed = True
         self.forget_past()
-        self._published.set()
+        self._wake_readers()
 
     def forget_past(self) -> None:
         """Keep the newest frame only."""
@@ -131,6 +137,12 @@ class FrameRing:
             return 0.0
         later = sum(time > times[0] for time in times)  # several may have come at once
         return later / max(times[-1] - times[0], 1e-6)
+
+    def _wake_readers(self) -> None:
+        for published in self._waiting:
+            if not published.done():
+                published.set_result(None)
+        self._waiting.clear()
 
     def _keep(self, frame: Frame) -> None:
         """Add a frame to the past, and drop what is too old or too much by then."""

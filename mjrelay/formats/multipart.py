@@ -5,7 +5,6 @@ do not send, lengths they do not keep and types that are wrong. Writing: see `pa
 """
 
 import re
-from typing import NamedTuple
 
 BOUNDARY = b"boundarydonotcross"
 """The name mjpg-streamer uses; its own input plugin and its clones accept no other."""
@@ -58,16 +57,9 @@ def content_length(gap: bytes) -> int | None:
     return int(lengths[-1]) or None if lengths else None
 
 
-class Part(NamedTuple):
-    """One image as a client receives it, in a single write.
-
-    Attributes:
-        pieces: What to write, in order. Apart, so that the image need not be copied.
-        size: How many bytes that is.
-    """
-
-    pieces: tuple[bytes, ...]
-    size: int
+Part = tuple[tuple[bytes, ...], int]
+"""One image as a client receives it, in a single write: the pieces to write, apart so that the
+image need not be copied, and how many bytes they are."""
 
 
 def part(captured_at: float, image: bytes) -> Part:
@@ -81,7 +73,7 @@ def part(captured_at: float, image: bytes) -> Part:
         image: The JPEG, SOI to EOI.
     """
     head = _PART_HEAD % (len(image), captured_at)
-    return Part((head, image, _CLOSING), len(head) + len(image) + len(_CLOSING))
+    return (head, image, _CLOSING), len(head) + len(image) + len(_CLOSING)
 
 
 ADVANCE_OPENING = OPENING + _PART_TYPE + b"\r\n"
@@ -96,4 +88,4 @@ def advance_part(image: bytes) -> Part:
     Chromium and WebKit show an image once the next head has arrived (Chromium bug 527446). The
     next length cannot be known yet, hence no Content-Length, and hence only on request.
     """
-    return Part((image, _ADVANCE_CLOSING), len(image) + len(_ADVANCE_CLOSING))
+    return (image, _ADVANCE_CLOSING), len(image) + len(_ADVANCE_CLOSING)

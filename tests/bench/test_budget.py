@@ -72,7 +72,7 @@ def test_a_frame_that_nobody_watches_is_only_received(tmp_path: Path) -> None:
 def viewers(count: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """A fan-out to some clients: what shows them a frame, and what lets them read it."""
     frame = Frame(1, 0.0, 0.0, b"\xff\xd8" + bytes(2000) + b"\xff\xd9")
-    inbox = bytearray(2 * frame.part.size)
+    inbox = bytearray(2 * frame.part[1])
     fanout = Fanout()
     with contextlib.ExitStack() as stack:
         ends = []
@@ -90,7 +90,7 @@ def viewers(count: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]
 
         def read() -> None:
             for end in ends:
-                assert end.recv_into(inbox) == frame.part.size
+                assert end.recv_into(inbox) == frame.part[1]
 
         yield show, read
 

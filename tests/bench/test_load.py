@@ -24,7 +24,7 @@ def image(number: int) -> bytes:
 
 
 def sent(number: int) -> bytes:
-    return b"".join(part(0.0, image(number)).pieces)
+    return b"".join(part(0.0, image(number))[0])
 
 
 @pytest.fixture(scope="module")

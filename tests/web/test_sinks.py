@@ -42,7 +42,7 @@ def frame(seq: int, image: bytes = b"") -> Frame:
 
 
 def sent(frame: Frame) -> bytes:
-    return b"".join(frame.part.pieces)
+    return b"".join(frame.part[0])
 
 
 async def drain(client: socket.socket, count: int) -> bytes:
@@ -106,7 +106,7 @@ async def test_finishing_waits_for_the_end_of_the_part() -> None:
         sink.offer(large)
         sink.finish()
         assert not sink.ended.done()
-        assert await drain(client, large.part.size) == sent(large)
+        assert await drain(client, large.part[1]) == sent(large)
         await asyncio.wait_for(sink.ended, 5)
         sink.close()
 
