@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mjrelay.devices.nodes import UsbDevice
@@ -34,6 +35,17 @@ _RESET_HINTS = {errno.EACCES: _RULE, errno.EPERM: _ALLOW, errno.ENOENT: _NO_NODE
 _AUTHORIZE_HINTS = {errno.EACCES: _ROOT_ONLY, errno.EPERM: _ROOT_ONLY, errno.EROFS: _READ_ONLY}
 
 
+@dataclass
+class _Attempt:
+    """One attempt at a remedy.
+
+    Attributes:
+        done: The camera was disturbed: its reset was begun, or it was logged off.
+    """
+
+    done: bool = False
+
+
 def reset(device: UsbDevice) -> None:
     """Reset a camera's port: its nodes vanish and come back, perhaps under other numbers.
 
@@ -41,12 +53,18 @@ def reset(device: UsbDevice) -> None:
     worker thread.
 
     Raises:
-        RemedyFailed: It could not be reset, or did not come back.
+        RemedyFailed: It could not be reset; or it was, and did not come back.
     """
-    with _explained(f"{device.model} could not be reset", _RESET_HINTS, device):
+    failure = f"{device.model} could not be reset"
+    with _raising_remedy_failed(failure, _RESET_HINTS, device) as attempt:
         node = os.open(device.bus_node, os.O_WRONLY | os.O_CLOEXEC)
         try:
             fcntl.ioctl(node, _USBDEVFS_RESET)
+        except OSError as error:
+            # What the kernel answers when the camera does not come back from the reset; all other
+            # errors say that it was not begun.
+            attempt.done = error.errno == errno.ENODEV or not device.is_there()
+            raise
         finally:
             os.close(node)
 
@@ -57,26 +75,29 @@ def reauthorize(device: UsbDevice) -> None:
     Blocks for a second as a rule: call it in a worker thread.
 
     Raises:
-        RemedyFailed: It could not be logged off, or did not come back.
+        RemedyFailed: It could not be logged off; or it was, and could not be logged on again.
     """
-    with _explained(f"{device.model} could not be logged off and on", _AUTHORIZE_HINTS, device):
+    failure = f"{device.model} could not be logged off and on"
+    with _raising_remedy_failed(failure, _AUTHORIZE_HINTS, device) as attempt:
         switch = device.sysfs / "authorized"
         try:
-            _off_and_on(lambda: _write(switch, "0"), lambda: _write(switch, "1"))
+            _off_and_on(attempt, lambda: _write(switch, "0"), lambda: _write(switch, "1"))
         except OSError as error:
             if error.errno in (*_AUTHORIZE_HINTS, errno.ENODEV) or not device.sysfs.exists():
                 raise
             driver = (device.sysfs / "driver").resolve()  # unbinding removes the link
             _off_and_on(
+                attempt,
                 lambda: _write(driver / "unbind", device.port),
                 lambda: _write(driver / "bind", device.port),
             )
 
 
-def _off_and_on(off: Callable[[], None], on: Callable[[], None]) -> None:
+def _off_and_on(attempt: _Attempt, off: Callable[[], None], on: Callable[[], None]) -> None:
     """Switch it off and on; on in any case, lest the camera stay off until the next reboot."""
     try:
         off()
+        attempt.done = True
         time.sleep(_PAUSE)
     finally:
         on()
@@ -91,15 +112,18 @@ def _write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _explained(failure: str, hints: dict[int, str], device: UsbDevice) -> Iterator[None]:
-    """Raise RemedyFailed for an OSError, with what to do about it."""
-    gone = RemedyFailed(f"{failure}: it left its USB port", _UNPLUG)
+def _raising_remedy_failed(
+    failure: str, hints: dict[int, str], device: UsbDevice
+) -> Iterator[_Attempt]:
+    """Turn an OSError into RemedyFailed, with what a person can do about it."""
     if not device.is_there():  # perhaps another device is
-        raise gone
+        raise RemedyFailed(f"{failure}: it left its USB port", _UNPLUG)
+    attempt = _Attempt()
     try:
-        yield
+        yield attempt
     except OSError as error:
-        if error.errno == errno.ENODEV or not device.is_there():
-            raise gone from error
         code = error.errno or 0
-        raise RemedyFailed(f"{failure}: {error.strerror}", hints.get(code, _UNPLUG)) from error
+        has_left = code == errno.ENODEV or not device.is_there()
+        why = "it left its USB port" if has_left else error.strerror
+        hint = _UNPLUG if has_left else hints.get(code, _UNPLUG)
+        raise RemedyFailed(f"{failure}: {why}", hint, done=attempt.done) from error
