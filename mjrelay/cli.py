@@ -305,9 +305,10 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from mjrelay.devices.inventory import capture_devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
+    from mjrelay.devices.computer import Devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
+    from mjrelay.devices.inventory import capture_devices  # noqa: PLC0415
 
-    devices = capture_devices()
+    devices = capture_devices(Devices())
     if options.json:
         print(json.dumps([device.as_values() for device in devices], indent=2))
         return OK
@@ -315,24 +316,27 @@ def _devices(options: argparse.Namespace) -> int:
         print(device.as_text(), end="\n\n")
     if not devices:
         print("There is no camera here: plug one in, or look at what the kernel says: sudo dmesg")
-    elif any(device.search.hidden for device in devices):
+    elif any(device.holders.hidden for device in devices):
         print("Run as root to see what other users' programs hold: sudo mjrelay devices")
     return OK
 
 
 def _reset(options: argparse.Namespace) -> int:
-    from mjrelay.devices import usb  # noqa: PLC0415 - for this command only
-    from mjrelay.devices.finding import find_node  # noqa: PLC0415
-    from mjrelay.devices.resetting import reset_unless_held  # noqa: PLC0415 - v4l2py: 0.1 s
+    from mjrelay.devices.computer import Devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
+    from mjrelay.devices.resetting import reset_unless_held  # noqa: PLC0415
 
     try:
         address = V4l2Address.parse(options.device)
     except ValueError as error:
         raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
+    devices = Devices()
     _progress(f"resetting {address.label} …")
     try:
         node = reset_unless_held(
-            lambda seen: find_node(address, seen=seen), usb.reset, force=options.force
+            lambda seen: devices.find(address, seen=seen),
+            devices.reset,
+            devices,
+            force=options.force,
         )
     except RemedyFailed as error:
         _progress("")

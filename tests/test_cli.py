@@ -1,7 +1,9 @@
 """The commands say what is wrong in sentences, and end with the right status."""
 
 import errno
+import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +12,21 @@ import pytest
 from mjrelay import __version__, cli
 from mjrelay.configuration.address import ListenAddress, TestcardAddress, V4l2Address
 from mjrelay.configuration.tables import Config
-from mjrelay.devices.holders import Holder, Search
+from mjrelay.devices.capture import Buffer
+from mjrelay.devices.holders import Holder, Holders
 from mjrelay.devices.inventory import CaptureDevice
 from mjrelay.devices.modes import Mode
-from mjrelay.devices.nodes import UsbDevice, VideoNode
 from mjrelay.errors import ConfigError, ListenError, RemedyFailed, SourceUnreachable
-from tests.support.device import WEBCAM, YUYV, FakeDevice, failure, node_at
+from tests.support.device import (
+    FALSE_ALARM,
+    WEBCAM,
+    YUYV,
+    Desk,
+    FakeCapture,
+    FakeDevice,
+    failure,
+    node_at,
+)
 
 SOURCES = "http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or exec:COMMAND"
 CARD = '[camera.front]\nsource = "testcard:"\n'
@@ -290,28 +301,28 @@ def test_probe_refuses_a_time_that_is_none(
 # devices
 
 FFMPEG = Holder(812, "/usr/bin/ffmpeg -i x", None)
-NOBODY = Search((), hidden=False)
+NOBODY = Holders((), hidden=False)
 
 
-def device(search: Search = NOBODY, path: str = "/dev/video0") -> CaptureDevice:
+def device(holders: Holders = NOBODY, path: str = "/dev/video0") -> CaptureDevice:
     return CaptureDevice(
         source=f"usb:046d:0825:{path[-1]}",
         path=path,
         model="Webcam C270",
         bus="usb 1-1",
         modes=(Mode("MJPG", 640, 480, (30.0,)),),
-        search=search,
+        holders=holders,
     )
 
 
 def plugged_in(monkeypatch: pytest.MonkeyPatch, *devices: CaptureDevice) -> None:
-    monkeypatch.setattr("mjrelay.devices.inventory.capture_devices", lambda: [*devices])
+    monkeypatch.setattr("mjrelay.devices.inventory.capture_devices", lambda _here: [*devices])
 
 
 def test_devices_begin_with_what_to_paste(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plugged_in(monkeypatch, device(), device(Search((FFMPEG,), hidden=False), "/dev/video2"))
+    plugged_in(monkeypatch, device(), device(Holders((FFMPEG,), hidden=False), "/dev/video2"))
     assert status("devices") == 0
     printed = capsys.readouterr()
     first, second, rest = printed.out.split("\n\n")
@@ -327,7 +338,7 @@ def test_devices_begin_with_what_to_paste(
 def test_devices_say_that_root_would_see_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plugged_in(monkeypatch, device(), device(Search((), hidden=True)))
+    plugged_in(monkeypatch, device(), device(Holders((), hidden=True)))
     assert status("devices") == 0
     assert "sudo mjrelay devices" in capsys.readouterr().out.splitlines()[-1]
 
@@ -343,7 +354,7 @@ def test_without_devices_that_is_said(
 def test_devices_for_programs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plugged_in(monkeypatch, device(Search((FFMPEG,), hidden=True)))
+    plugged_in(monkeypatch, device(Holders((FFMPEG,), hidden=True)))
     assert status("devices", "--json") == 0
     [found] = json.loads(capsys.readouterr().out)
     assert found["source"] == "usb:046d:0825:0"
@@ -365,72 +376,40 @@ def test_without_devices_programs_get_an_empty_list(
 # reset
 
 
-class Port:
-    """A USB port with a camera, that can be reset.
-
-    Attributes:
-        nodes: Where its node is, at each look; the last one for good.
-        device: What is behind it.
-        ails: What a reset raises.
-        resets: The devices that were reset.
-        looks: What was looked for.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.nodes: list[VideoNode | SourceUnreachable] = [node_at("/dev/video0")]
-        self.device = FakeDevice()
-        self.ails: RemedyFailed | None = None
-        self.resets: list[UsbDevice] = []
-        self.looks: list[tuple[V4l2Address, UsbDevice | None]] = []
-        search = Search((FFMPEG,), hidden=False)
-        monkeypatch.setattr("mjrelay.devices.finding.find_node", self.find_node)
-        monkeypatch.setattr("mjrelay.devices.resetting.Capture", self.device.capture)
-        monkeypatch.setattr("mjrelay.devices.resetting.find_holders", lambda _number: search)
-        monkeypatch.setattr("mjrelay.devices.resetting._LOOK_EVERY", 0.001)
-        monkeypatch.setattr("mjrelay.devices.resetting._BACK_WITHIN", 0.05)
-        monkeypatch.setattr("mjrelay.devices.usb.reset", self.reset)
-
-    def claim(self) -> None:
-        """Let somebody stream from it."""
-        self.device.fails["configure"] = failure(errno.EBUSY, "VIDIOC_S_FMT")
-
-    def find_node(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
-        self.looks.append((address, seen))
-        found = self.nodes.pop(0) if len(self.nodes) > 1 else self.nodes[0]
-        if isinstance(found, SourceUnreachable):
-            raise found
-        return found
-
-    def reset(self, usb: UsbDevice) -> None:
-        if self.ails:
-            raise self.ails
-        self.resets.append(usb)
-
-
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Port:
-    return Port(monkeypatch)
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk with a camera, in the place of this computer."""
+    desk = Desk()
+    desk.held = Holders((FFMPEG,), hidden=False)
+    monkeypatch.setattr("mjrelay.devices.computer.Devices", lambda: desk)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return desk
+
+
+def claim(desk: Desk) -> None:
+    """Let somebody stream from the camera."""
+    desk.device.fails["configure"] = failure(errno.EBUSY, "VIDIOC_S_FMT")
 
 
 def test_a_reset_says_where_the_camera_is_then(
-    port: Port, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.nodes.append(node_at("/dev/video1"))
+    desk.on_reset = lambda: desk.finds.append(node_at("/dev/video1"))
     assert status("reset", "/dev/video0") == 0
     assert capsys.readouterr().out == "Webcam C270 was reset and is at /dev/video1\n"
-    assert port.resets == [WEBCAM]
-    assert port.looks[-1] == (V4l2Address("/dev/video0"), WEBCAM)
+    assert desk.resets == [("reset", WEBCAM)]
+    assert desk.looks[-1] == (V4l2Address("/dev/video0"), WEBCAM)
 
 
-def test_a_reset_takes_usb_ids(port: Port) -> None:
+def test_a_reset_takes_usb_ids(desk: Desk) -> None:
     assert status("reset", "usb:046D:0825:A B") == 0
-    assert port.looks[0] == (V4l2Address(vendor="046d", product="0825", serial="A B"), None)
+    assert desk.looks[0] == (V4l2Address(vendor="046d", product="0825", serial="A B"), None)
 
 
 def test_a_camera_in_use_is_not_reset_and_who_uses_it_is_said(
-    port: Port, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.claim()
+    claim(desk)
     assert status("reset", "/dev/video0") == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
@@ -439,40 +418,42 @@ def test_a_camera_in_use_is_not_reset_and_who_uses_it_is_said(
         "to reset it anyway: --force",
     ]
     assert printed.out == ""
-    assert port.resets == []
+    assert desk.resets == []
 
 
-def test_a_camera_in_use_is_reset_by_force(port: Port) -> None:
-    port.claim()
+def test_a_camera_in_use_is_reset_by_force(desk: Desk) -> None:
+    claim(desk)
     assert status("reset", "--force", "/dev/video0") == 0
-    assert port.resets == [WEBCAM]
+    assert desk.resets == [("reset", WEBCAM)]
 
 
 def test_a_camera_whose_link_comes_back_late_is_waited_for(
-    port: Port, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = SourceUnreachable("/dev/v4l/by-id/x is not there", "plug it in")
-    port.nodes += [gone, gone, node_at("/dev/video1")]
+    desk.on_reset = lambda: desk.finds.extend([gone, gone, node_at("/dev/video1")])
     assert status("reset", "/dev/v4l/by-id/x") == 0
     assert capsys.readouterr().out == "Webcam C270 was reset and is at /dev/video1\n"
-    assert port.resets == [WEBCAM]
+    assert desk.resets == [("reset", WEBCAM)]
 
 
 def test_a_camera_that_never_comes_back_is_a_failure(
-    port: Port, capsys: pytest.CaptureFixture[str]
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.nodes.append(SourceUnreachable("/dev/video0 is not there", "plug it in"))
+    seconds = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
+    desk.on_reset = desk.plugged.clear
     assert status("reset", "/dev/video0") == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        "the camera did not come back within 0.05 s of the reset",
+        "the camera did not come back within 6 s of the reset",
         "unplug it and plug it in again",
     ]
     assert printed.out == ""
 
 
-def test_what_is_no_usb_device_is_not_reset(port: Port, capsys: pytest.CaptureFixture[str]) -> None:
-    port.nodes = [node_at("/dev/video0", usb=None)]
+def test_what_is_no_usb_device_is_not_reset(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.plugged = [node_at("/dev/video0", usb=None)]
     assert status("reset", "/dev/video0") == 1
     assert capsys.readouterr().err.splitlines() == [
         "/dev/video0 is no USB device, so it cannot be reset",
@@ -482,9 +463,9 @@ def test_what_is_no_usb_device_is_not_reset(port: Port, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("hint", ["plug it in", None])
 def test_a_camera_that_is_not_there_is_not_reset(
-    port: Port, hint: str | None, capsys: pytest.CaptureFixture[str]
+    desk: Desk, hint: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.nodes = [SourceUnreachable("/dev/video0 is not there", hint)]
+    desk.finds = [SourceUnreachable("/dev/video0 is not there", hint)]
     assert status("reset", "/dev/video0") == 1
     assert capsys.readouterr().err.splitlines() == [
         "/dev/video0 is not there",
@@ -493,9 +474,9 @@ def test_a_camera_that_is_not_there_is_not_reset(
 
 
 def test_a_reset_that_fails_says_what_is_missing(
-    port: Port, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port.ails = RemedyFailed("Webcam C270 could not be reset: Permission denied", "copy the rule")
+    desk.ails = RemedyFailed("Webcam C270 could not be reset: Permission denied", "copy the rule")
     assert status("reset", "/dev/video0") == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
@@ -507,14 +488,14 @@ def test_a_reset_that_fails_says_what_is_missing(
 
 @pytest.mark.parametrize("text", ["video0", "usb:46d:825", "testcard:", "http://printer/"])
 def test_reset_refuses_what_is_no_device(
-    port: Port, text: str, capsys: pytest.CaptureFixture[str]
+    desk: Desk, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status("reset", text) == 2
     assert capsys.readouterr().err == (
         "expected /dev/videoN or usb:VVVV:PPPP or usb:VVVV:PPPP:SERIAL, as `mjrelay devices` "
         f"shows, got {text}\n"
     )
-    assert port.looks == []
+    assert desk.looks == []
 
 
 # probe, of a camera here
@@ -522,18 +503,12 @@ def test_reset_refuses_what_is_no_device(
 
 @pytest.fixture
 def webcam(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
-    """A webcam at /dev/null, which is always there."""
-    webcam = FakeDevice()
-    search = Search((FFMPEG,), hidden=False)
-    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", webcam.capture)
-    for name, value in {
-        "find_node": lambda _address, seen=None: node_at("/dev/null", usb=seen),
-        "siblings": lambda _node: [],
-        "stable_name": lambda _node: "usb:046d:0825:A",
-        "find_holders": lambda _number: search,
-    }.items():
-        monkeypatch.setattr(f"mjrelay.sources.v4l2.opening.{name}", value)
-    return webcam
+    """A webcam that ffmpeg may have."""
+    desk = Desk()
+    desk.better = "usb:046d:0825:A"
+    desk.held = Holders((FFMPEG,), hidden=False)
+    monkeypatch.setattr("mjrelay.sources.v4l2.source.Devices", lambda: desk)
+    return desk.device
 
 
 def test_probe_names_who_holds_a_camera(
@@ -560,14 +535,15 @@ def test_probe_for_programs_names_who_holds_a_camera(
     assert report["facts"]["modes"] == ["MJPG 64x48 at 30 fps"]
 
 
-@pytest.mark.usefixtures("webcam")
 def test_a_probe_watches_so_that_every_picture_is_encoded(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    webcam: FakeDevice, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw = FakeDevice([bytes([16 * number, 128] * 64 * 48) for number in range(5)])
-    raw.modes = [YUYV]
-    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", raw.capture)
-    assert status("probe", "--json", "--seconds", "0.3", "/dev/video0") == 0
+    webcam.modes = [YUYV]
+    webcam.scripts = ([FALSE_ALARM],)  # it stays readable
+    picture = Buffer(bytes([16, 128] * 64 * 48), time.monotonic())
+    filled = itertools.cycle([picture, None])
+    monkeypatch.setattr(FakeCapture, "read", lambda _capture: next(filled))
+    assert status("probe", "--json", "--seconds", "0.2", "/dev/video0") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["pictures"] == 5
+    assert report["pictures"] > 2, "unwatched it were one a second"
     assert report["facts"]["mode"] == "YUYV 64x48 at 30 fps"

@@ -1,7 +1,6 @@
 """Capture: an open video device, its modes, buffers and controls. The only importer of v4l2py.
 
-Nothing here waits for the event loop, and everything but `read` may block for seconds: it is called
-in the device's own thread.
+Everything but `read` may block for seconds: it is called in the device's own thread.
 
 The buffers and their mappings are ours, not v4l2py's: a mapping left over keeps the camera busy for
 everybody, ourselves included, for as long as the process lives; and v4l2py leaves them when the
@@ -13,22 +12,24 @@ import errno
 import logging
 import mmap
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mjrelay.devices.modes import Mode
 
 with warnings.catch_warnings():
-    # It says that linuxpy is its successor. It stands on linuxpy, which is what does the work.
+    # v4l2py is asked for by name. It only passes on linuxpy, its successor, which does the work;
+    # importing it warns of that.
     warnings.filterwarnings("ignore", message="v4l2py is no longer being maintained")
     from v4l2py import device as v4l2
 
 # It warns, at each opening, of pixel formats it does not know. We know which we want.
 logging.getLogger("linuxpy").setLevel(logging.ERROR)
 
-# One being filled, one on its way to us, and two for a loop that is late.
+# One being filled, one on its way to us, and two for an event loop that is late.
 _BUFFERS = 4
 # Where a device takes any size within limits, these are offered.
 _USUAL_SIZES = ((320, 240), (640, 480), (800, 600), (1280, 720), (1920, 1080))
@@ -38,6 +39,26 @@ _MENUS = {3: "name", 9: "value"}
 
 _VIDEO = v4l2.BufferType.VIDEO_CAPTURE
 _MMAP = v4l2.Memory.MMAP
+# Plain numbers: they are looked at for each picture, and an enum takes ten times as long.
+_DAMAGED = int(v4l2.BufferFlag.ERROR)
+_MONOTONIC = int(v4l2.BufferFlag.TIMESTAMP_MONOTONIC)
+_TIMESTAMP_MASK = 0xE000
+# A picture that claims to be older was stamped by a clock that is wrong.
+_OLDEST = 5.0
+
+
+class Buffer(NamedTuple):
+    """What a camera has filled one buffer with.
+
+    Attributes:
+        data: Its bytes; none of a damaged one.
+        captured: When that was, in seconds of `time.monotonic()`.
+        is_damaged: The driver says that something is missing in it.
+    """
+
+    data: bytes
+    captured: float
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +124,7 @@ class Capture:
             v4l2.stream_off(fd, _VIDEO)
 
     def is_claimed(self) -> bool:
-        """Whether another has claimed it. Asking disturbs nobody."""
+        """Whether another program has claimed it. Asking disturbs nobody."""
         try:
             v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # we have none: there is nothing to free
         except OSError as error:
@@ -132,7 +153,7 @@ class Capture:
         """Claim the device for a mode; it is ours, and busy for others, from here on.
 
         Returns:
-            What the driver made of it; `rates` holds the rate it chose.
+            The mode that the driver chose, which may be another; `rates` holds its rate.
         """
         with _request("VIDIOC_S_FMT"):
             if not (self._has_buffers and self._is_set_to(mode)):
@@ -161,24 +182,24 @@ class Capture:
         with _request("VIDIOC_STREAMON"):
             v4l2.stream_on(self._fd, _VIDEO)
 
-    def read(self) -> bytes | None:
+    def read(self) -> Buffer | None:
         """Take the oldest filled buffer: one copy out of the mapping. Never blocks.
 
         Returns:
-            Its bytes; empty bytes for one that the driver marks as damaged; None: none is filled.
+            What is in it, or None while none is filled.
         """
         try:
             with _request("VIDIOC_DQBUF"):
-                buffer = v4l2.dequeue_buffer(self._fd, _VIDEO, _MMAP)
+                filled = v4l2.dequeue_buffer(self._fd, _VIDEO, _MMAP)
         except BlockingIOError:
             return None
         try:
-            if buffer.flags & v4l2.BufferFlag.ERROR:
-                return b""
-            data: bytes = self._maps[buffer.index][: buffer.bytesused]
-            return data
+            captured = _when_captured(filled, time.monotonic())
+            if filled.flags & _DAMAGED:
+                return Buffer(b"", captured, is_damaged=True)
+            return Buffer(self._maps[filled.index][: filled.bytesused], captured)
         finally:
-            self._enqueue(buffer.index)
+            self._enqueue(filled.index)
 
     def close(self) -> None:
         """Release everything, whatever state it is in; a second time is fine.
@@ -200,7 +221,7 @@ class Capture:
         os.close(fd)
 
     def leave(self) -> None:
-        """Let go of our part only: it streams on for whoever else has the descriptor."""
+        """Close our descriptor only: it streams on for the process that has a copy of it."""
         fd, maps = self._fd, self._maps
         self._fd, self._maps = -1, []
         for mapping in maps:
@@ -217,7 +238,7 @@ class Capture:
             return [self._control(found) for found in known]
 
     def control_value(self, control: Control) -> int:
-        """What it is set to now."""
+        """The value it has now."""
         with _request("VIDIOC_G_CTRL"):
             return int(v4l2.get_control(self._fd, control.id))
 
@@ -252,7 +273,7 @@ class Capture:
             id=found.id,
         )
 
-    # What the modes are made of
+    # Modes
 
     def _sizes(
         self, pixel_format: Any, wished: tuple[int, int] | None
@@ -308,6 +329,19 @@ def _unsupported_is_fine() -> Iterator[None]:
             raise
     except ZeroDivisionError:
         pass  # a driver that does not know its rate
+
+
+def _when_captured(filled: Any, now: float) -> float:
+    """When a buffer was filled: as the driver stamped it, or now if that stamp cannot be right.
+
+    Some drivers stamp by another clock; and uvcvideo may be set to, which it does not tell.
+    """
+    if filled.flags & _TIMESTAMP_MASK == _MONOTONIC:
+        stamp = filled.timestamp
+        captured: float = stamp.secs + stamp.usecs / 1e6
+        if now - _OLDEST <= captured <= now:
+            return captured
+    return now
 
 
 def _within(limits: Any, wished: tuple[int, int] | None) -> Iterator[tuple[int, int]]:

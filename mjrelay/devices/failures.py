@@ -5,7 +5,7 @@ import os
 import pwd
 from collections.abc import Sequence
 
-from mjrelay.devices.holders import Search, describe
+from mjrelay.devices.holders import Holders
 from mjrelay.devices.modes import Mode, lower
 from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceRefused, SourceUnreachable
 
@@ -30,7 +30,7 @@ def reason(error: OSError, kernel: Sequence[str] = ()) -> str:
     return f"{error.filename or 'the camera'}: {error.strerror or error}{said}"
 
 
-def explained(
+def source_error(
     error: OSError,
     *,
     kernel: Sequence[str] = (),
@@ -71,10 +71,9 @@ def gone() -> SourceUnreachable:
     return SourceUnreachable("the camera was unplugged or reset", "plug it in again")
 
 
-def busy(error: OSError, search: Search) -> SourceBusy:
-    """The source error for a device that another has claimed."""
-    taken = bool(search.holders) or search.hidden
-    return SourceBusy(reason(error), describe(search), taken=taken)
+def busy(error: OSError, holders: Holders) -> SourceBusy:
+    """The source error for a device that another program has claimed."""
+    return SourceBusy(reason(error), str(holders), taken=holders.may_exist)
 
 
 def _how_to_be_allowed() -> str:

@@ -1,6 +1,6 @@
-"""Who has a camera open, or still has a piece of its memory: what makes it busy for everyone else.
+"""Which processes have a camera open or its memory mapped: either makes it busy for all others.
 
-A forked child and a forgotten mapping keep a camera busy too, so both are looked for.
+A forked child keeps a camera busy, and a forgotten mapping does: both are looked for.
 """
 
 import os
@@ -16,12 +16,12 @@ _MAX_COMMAND = 200
 _PF_KTHREAD = 0x00200000
 _CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})[0-9a-f]*\.scope")
 # /proc/PID/maps: addresses, permissions, offset, device, inode, path.
-# Buffers of a device are mapped shared.
+# Only shared mappings count: a device's buffers are mapped shared.
 _MAPPED = re.compile(r"^\S+ ...s \S+ \S+ \S+ +(/.*)$", re.MULTILINE)
-# To ask of a file there may hang, if the server is dead.
+# File systems on which to ask anything of a file may hang: their server may be dead.
 _REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "glusterfs", "lustre")
 _OCTAL = re.compile(r"\\([0-7]{3})")
-# Programs that say little: what they run is the first word that looks like a file.
+# The name of an interpreter says little. The first word that looks like a file is what it runs.
 _FILE = re.compile(r"^[^-].*(/|\.\w+$)")
 _INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
@@ -76,18 +76,35 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Who was found.
+class Holders:
+    """The processes that have a device.
 
     Attributes:
-        hidden: There are processes we may not look into.
+        found: Those we know of.
+        hidden: Whether there are processes we may not look into: one of them may have it.
     """
 
-    holders: tuple[Holder, ...]
+    found: tuple[Holder, ...]
     hidden: bool
 
+    @property
+    def may_exist(self) -> bool:
+        """Whether a process has it, or may have it."""
+        return bool(self.found) or self.hidden
 
-def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
+    def __str__(self) -> str:
+        """A sentence for people: which processes have it, and what to do about each."""
+        if self.found:
+            return "held by " + "; by ".join(f"{h}: {h.advice}" for h in self.found)
+        if self.hidden:
+            return (
+                "no process that we may look into holds it: "
+                "`sudo mjrelay devices`, outside of any container, shows the others"
+            )
+        return "no process holds it any more"
+
+
+def find_holders(number: int, proc: Path = Path("/proc")) -> Holders:
     """Every process that has a device open or mapped, ours included.
 
     Reads some files per process of the computer: call it in a worker thread.
@@ -102,7 +119,7 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
         processes = [path for path in proc.iterdir() if path.name.isdecimal()]
         hidden = _sees_few(proc)
     except OSError:  # no more files may be open
-        return Search((), hidden=True)
+        return Holders((), hidden=True)
     for process in sorted(processes, key=lambda path: int(path.name)):
         try:
             if _holds(process, number, remote):
@@ -111,7 +128,7 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Search:
             continue  # it ended meanwhile
         except OSError:  # we may not look, or have too many files open to
             hidden = hidden or _can_hold(process)
-    return Search(tuple(holders), hidden)
+    return Holders(tuple(holders), hidden)
 
 
 def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool:
@@ -121,18 +138,6 @@ def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool
         return _holds(process, number, _remote_folders())
     except OSError:
         return False
-
-
-def describe(search: Search) -> str:
-    """A sentence for people: who holds it, and what to do about each."""
-    if search.holders:
-        return "held by " + "; by ".join(f"{h}: {h.advice}" for h in search.holders)
-    if search.hidden:
-        return (
-            "no process that we may look into holds it: "
-            "`sudo mjrelay devices`, outside of any container, shows the others"
-        )
-    return "no process holds it any more"
 
 
 def _sees_few(proc: Path) -> bool:

@@ -1,14 +1,14 @@
-"""The capture devices of this computer: what to call each, what it can do, who has it."""
+"""The capture devices of a computer: what to call each, what it can do, which processes have it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mjrelay.devices import modes
-from mjrelay.devices.capture import Capture
-from mjrelay.devices.holders import Search, find_holders
+from mjrelay.devices.computer import Devices
+from mjrelay.devices.holders import Holders
 from mjrelay.devices.modes import Mode
-from mjrelay.devices.nodes import VideoNode, stable_name, video_nodes
+from mjrelay.devices.nodes import VideoNode
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class CaptureDevice:
         source: What to write into a configuration: it names this device after a reboot, too.
         path: Its node for now.
         model: What it calls itself.
-        bus: Where it is: "usb 1-1.2", or what its driver says.
-        modes: What it can be set to; empty where we may not ask.
-        holders: Who has it.
+        bus: Where it is: "usb 1-1.2", or the name of its driver.
+        modes: What it can be set to; empty where it could not be asked.
+        holders: Which processes have it.
         trouble: Why it could not be asked.
     """
 
@@ -30,7 +30,7 @@ class CaptureDevice:
     model: str
     bus: str
     modes: tuple[Mode, ...]
-    search: Search
+    holders: Holders
     trouble: str | None = None
 
     def as_values(self) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class CaptureDevice:
             "model": self.model,
             "bus": self.bus,
             "modes": [asdict(mode) for mode in self.modes],
-            "holders": [holder.as_values() for holder in self.search.holders],
-            "holders_hidden": self.search.hidden,
+            "holders": [holder.as_values() for holder in self.holders.found],
+            "holders_hidden": self.holders.hidden,
             "trouble": self.trouble,
         }
 
@@ -51,21 +51,21 @@ class CaptureDevice:
         rows = [("model", self.model), ("node", self.path), ("bus", self.bus)]
         lines = modes.listing(self.modes)
         rows += [("modes" if index == 0 else "", line) for index, line in enumerate(lines)]
-        for holder in self.search.holders:
+        for holder in self.holders.found:
             rows += [("held by", f"{holder}: {holder.advice}"), ("", holder.command)]
         if self.trouble:
             rows.append(("trouble", self.trouble))
         return "\n".join([self.source, *(f"  {name:<8} {value}" for name, value in rows)])
 
 
-def capture_devices() -> list[CaptureDevice]:
+def capture_devices(devices: Devices) -> list[CaptureDevice]:
     """Every device that gives pictures, and those that cannot be asked. Disturbs nobody."""
-    return [device for node in video_nodes() if (device := _examined(node))]
+    return [device for node in devices.nodes() if (device := _examined(node, devices))]
 
 
-def _examined(node: VideoNode) -> CaptureDevice | None:
+def _examined(node: VideoNode, devices: Devices) -> CaptureDevice | None:
     """Open a node and ask it; None if it gives no pictures."""
-    device = Capture()
+    device = devices.capture()
     found: Sequence[Mode] = ()
     trouble = None
     try:
@@ -77,11 +77,11 @@ def _examined(node: VideoNode) -> CaptureDevice | None:
     finally:
         device.close()
     return CaptureDevice(
-        source=stable_name(node) or node.path,
+        source=devices.stable_name(node) or node.path,
         path=node.path,
         model=device.card or node.name,
         bus=f"usb {node.usb.port}" if node.usb else (device.driver or "unknown"),
         modes=tuple(found),
-        search=find_holders(node.number),
+        holders=devices.holders(node.number),
         trouble=trouble,
     )

@@ -4,23 +4,21 @@ import errno
 import time
 from collections.abc import Callable
 
-from mjrelay.devices.capture import Capture
-from mjrelay.devices.holders import describe, find_holders
-from mjrelay.devices.nodes import UsbDevice, VideoNode, siblings
+from mjrelay.devices.computer import Devices
+from mjrelay.devices.nodes import UsbDevice, VideoNode
+from mjrelay.devices.timing import USUAL, Timing
 from mjrelay.errors import RemedyFailed, SourceError
 
-# Usually it is back when the reset returns; udev makes its links a moment later, on a busy computer
-# seconds later.
-_BACK_WITHIN = 6.0
-_LOOK_EVERY = 0.1
 _NOT_ASKED = (errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def reset_unless_held(
     find: Callable[[UsbDevice | None], VideoNode],
     act: Callable[[UsbDevice], None],
+    devices: Devices,
     *,
     force: bool = False,
+    timing: Timing = USUAL,
 ) -> VideoNode:
     """Reset a camera, and wait until it is back.
 
@@ -28,14 +26,16 @@ def reset_unless_held(
         find: Finds its node, and after the reset that of the same device; raises SourceError
             while it is not there.
         act: Resets a USB device.
+        devices: The computer's.
         force: Even if another process has it, which throws that process out.
+        timing: How long to wait for it.
 
     Returns:
         Its node, which may have another number now.
 
     Raises:
-        RemedyFailed: Somebody has it, it is no USB device, it cannot be reset, or it did not come
-            back.
+        RemedyFailed: Another process has it, it is no USB device, it cannot be reset; or it was
+            reset, and did not come back.
     """
     try:
         node = find(None)
@@ -47,33 +47,41 @@ def reset_unless_held(
             "unplug it or restart the computer; `mjrelay devices` lists the USB cameras",
         )
     if not force:
-        _refuse_if_held(node)
+        _refuse_if_held(node, devices)
     act(node.usb)
-    until = time.monotonic() + _BACK_WITHIN
+    return _back(find, node.usb, timing)
+
+
+def _back(
+    find: Callable[[UsbDevice | None], VideoNode], device: UsbDevice, timing: Timing
+) -> VideoNode:
+    """Wait until a camera is back after its reset."""
+    until = time.monotonic() + timing.back_within
     while True:
         try:
-            return find(node.usb)
+            return find(device)
         except SourceError as error:
             if time.monotonic() > until:
                 raise RemedyFailed(
-                    f"the camera did not come back within {_BACK_WITHIN:g} s of the reset",
+                    f"the camera did not come back within {timing.back_within:g} s of the reset",
                     "unplug it and plug it in again",
+                    done=True,
                 ) from error
-            time.sleep(_LOOK_EVERY)
+            time.sleep(timing.look_every)
 
 
-def _refuse_if_held(node: VideoNode) -> None:
+def _refuse_if_held(node: VideoNode, devices: Devices) -> None:
     """Raise RemedyFailed if another process has a camera, or may have it: any node of it."""
-    for each in (node, *siblings(node)):
-        if _may_be_claimed(each.path):
-            search = find_holders(each.number)
-            if search.holders or search.hidden:
-                raise RemedyFailed(f"{each.path} is in use", describe(search), is_held=True)
+    for each in (node, *devices.siblings(node)):
+        if _may_be_claimed(each.path, devices):
+            holders = devices.holders(each.number)
+            if holders.may_exist:
+                raise RemedyFailed(f"{each.path} is in use", str(holders), is_held=True)
 
 
-def _may_be_claimed(path: str) -> bool:
-    """Whether somebody has claimed a node, or we are not able to ask."""
-    device = Capture()
+def _may_be_claimed(path: str, devices: Devices) -> bool:
+    """Whether a process has claimed a node, or we are not able to ask."""
+    device = devices.capture()
     try:
         return device.open(path) and device.is_claimed()
     except OSError as error:  # most likely of a camera that needs the reset

@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ CAPTURES = 0x04000001  # V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_STREAMING
 METADATA = 0x04800000
 HAS_DEVICE_CAPS = 0x80000000
 DAMAGED = 0x0040  # V4L2_BUF_FLAG_ERROR
+UNKNOWN, MONOTONIC, COPIED = 0x0000, 0x2000, 0x4000  # V4L2_BUF_FLAG_TIMESTAMP_…
+QUEUED_AT_START = 0x10000  # V4L2_BUF_FLAG_TSTAMP_SRC_SOE: when its exposure began, not its transfer
 INACTIVE = 0x0010
 NEXT = 0x80000000 | 0x40000000
 INTEGER, BOOLEAN, MENU, BUTTON, CLASS, STRING, INTEGER_MENU = 1, 2, 3, 4, 6, 7, 9
@@ -37,6 +40,7 @@ class Kernel:
         asked: Requests that change something, in order.
         sizes: What each format can be set to.
         filled: The buffers that are filled.
+        stamp: The time the driver stamps them with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +55,7 @@ class Kernel:
         self.rate = (1, 30)
         self.format = (0, 0, 0)
         self.filled: list[Filled] = []
+        self.stamp = 0.0
         self.controls: list[dict[str, Any]] = []
         self.menu: dict[int, bytes | int] = {}
         self.values: dict[int, int] = {}
@@ -124,6 +129,8 @@ class Kernel:
         if not self.filled:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         found.index, found.bytesused, found.flags = self.filled.pop(0)
+        found.timestamp.secs = int(self.stamp)
+        found.timestamp.usecs = int(self.stamp % 1 * 1e6)
 
     def _streamon(self, _: Any) -> None:
         self.asked.append("STREAMON")
@@ -351,18 +358,55 @@ def test_a_buffer_is_copied_and_handed_back(kernel: Kernel, capture: Capture) ->
     capture.start()
     kernel.asked.clear()
     kernel.filled = [(2, 100, 0), (0, PAGE, 0), (1, 0, 0)]
-    assert capture.read() == b"\x02" * 100
-    assert capture.read() == bytes(PAGE)
-    assert capture.read() == b""
+    for data in (b"\x02" * 100, bytes(PAGE), b""):
+        buffer = capture.read()
+        assert buffer
+        assert (buffer.data, buffer.is_damaged) == (data, False)
     assert kernel.asked == ["QBUF 2", "QBUF 0", "QBUF 1"]
 
 
-def test_a_damaged_buffer_is_empty_and_handed_back(kernel: Kernel, capture: Capture) -> None:
+def test_a_damaged_buffer_is_told_as_such_and_handed_back(kernel: Kernel, capture: Capture) -> None:
     capture.start()
     kernel.asked.clear()
     kernel.filled = [(3, 100, DAMAGED)]
-    assert capture.read() == b""
+    buffer = capture.read()
+    assert buffer
+    assert (buffer.data, buffer.is_damaged) == (b"", True)
     assert kernel.asked == ["QBUF 3"]
+
+
+@pytest.mark.parametrize("flags", [MONOTONIC, MONOTONIC | DAMAGED, MONOTONIC | QUEUED_AT_START])
+@pytest.mark.parametrize("age", [0.0, 0.04, 4.0])
+def test_a_picture_was_captured_when_the_driver_says(
+    kernel: Kernel, capture: Capture, flags: int, age: float
+) -> None:
+    capture.start()
+    kernel.filled, kernel.stamp = [(0, 1, flags)], time.monotonic() - age
+    buffer = capture.read()
+    assert buffer
+    assert buffer.captured == pytest.approx(kernel.stamp, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "stamp"),
+    [
+        (UNKNOWN, time.monotonic),
+        (COPIED, lambda: time.monotonic() - 1),
+        (MONOTONIC, time.time),  # uvcvideo with clock=CLOCK_REALTIME
+        (MONOTONIC, lambda: time.monotonic() + 0.5),
+        (MONOTONIC, lambda: time.monotonic() - 10),
+        (MONOTONIC, lambda: 0.0),
+    ],
+)
+def test_where_the_driver_cannot_be_right_it_was_captured_when_it_arrived(
+    kernel: Kernel, capture: Capture, flags: int, stamp: Callable[[], float]
+) -> None:
+    capture.start()
+    kernel.filled, kernel.stamp = [(0, 1, flags)], stamp()
+    before = time.monotonic()
+    buffer = capture.read()
+    assert buffer
+    assert before <= buffer.captured <= time.monotonic()
 
 
 def test_where_nothing_is_filled_there_is_nothing_to_read(capture: Capture) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mjrelay.devices import holders
-from mjrelay.devices.holders import Holder, Search, describe, find_holders, still_holds
+from mjrelay.devices.holders import Holder, Holders, find_holders, still_holds
 from tests.devices.tree import device_number
 
 FULL = device_number("full")
@@ -34,7 +34,7 @@ def process(*command: str, **options: int) -> Iterator[int]:
 
 
 def holder_of(pid: int, number: int = FULL) -> Holder | None:
-    return next((h for h in find_holders(number).holders if h.pid == pid), None)
+    return next((h for h in find_holders(number).found if h.pid == pid), None)
 
 
 def test_a_process_with_the_device_open_is_found() -> None:
@@ -56,7 +56,7 @@ def test_our_own_process_is_found() -> None:
     with Path("/dev/full").open("rb"):
         holder = holder_of(os.getpid())
     assert holder
-    assert describe(Search((holder,), hidden=False)) == (
+    assert str(Holders((holder,), hidden=False)) == (
         "held by mjrelay itself (this process): "
         "let one camera of the configuration have it, not two"
     )
@@ -173,9 +173,9 @@ def barred(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 def test_the_sentence_tells_who_and_what_to_do(proc: Proc) -> None:
     proc.add(812)
     proc.add(900, "/opt/vlc", cgroup="0::/user.slice/user-0.slice/session-3.scope")
-    search = find_holders(FULL, proc.root)
-    assert not search.hidden
-    assert describe(search) == (
+    result = find_holders(FULL, proc.root)
+    assert not result.hidden
+    assert str(result) == (
         "held by ffmpeg (pid 812, old-cam.service): sudo systemctl stop old-cam.service; "
         "by vlc (pid 900, session-3.scope): sudo kill 900"
     )
@@ -216,7 +216,7 @@ def test_the_sentence_tells_who_and_what_to_do(proc: Proc) -> None:
 )
 def test_units(proc: Proc, cgroup: str, unit: str | None, advice: str) -> None:
     proc.add(812, cgroup=cgroup)
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     assert (holder.unit, holder.advice) == (unit, advice)
 
 
@@ -228,7 +228,7 @@ def test_nobody_is_told_to_kill_systemd() -> None:
 def test_a_child_of_our_own_unit_is_killed_and_not_our_unit_stopped(proc: Proc) -> None:
     proc.add(812)
     (proc.root / "self/cgroup").write_text("0::/system.slice/old-cam.service\n")
-    assert describe(find_holders(FULL, proc.root)) == "held by ffmpeg (pid 812): sudo kill 812"
+    assert str(find_holders(FULL, proc.root)) == "held by ffmpeg (pid 812): sudo kill 812"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_child_of_our_own_unit_is_killed_and_not_our_unit_stopped(proc: Proc) 
 def test_maps(proc: Proc, path: str, rights: str, count: int) -> None:
     line = f"7f1c0000-7f1d0000 {rights} 00000000 00:05 331        {path}\n"
     proc.add(812, opens="/dev/null", maps="55d0-55d1 r--p 0 08:01 12 /usr/bin/x\n" + line)
-    assert len(find_holders(FULL, proc.root).holders) == count
+    assert len(find_holders(FULL, proc.root).found) == count
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_in_folders_of_other_computers_nothing_is_asked(
     monkeypatch.setattr(holders, "_remote_folders", lambda: (folder,))
     proc.add(812, opens=str(elsewhere))
     proc.add(813, opens="/dev/null", maps=f"7f1c-7f1d rw-s 0 00:05 331    {elsewhere}\n")
-    found = [holder.pid for holder in find_holders(FULL, proc.root).holders]
+    found = [holder.pid for holder in find_holders(FULL, proc.root).found]
     assert found == ([] if remote else [812, 813])
     assert any(str(elsewhere) in path for path in asked) is not remote
 
@@ -290,7 +290,7 @@ def test_in_folders_of_other_computers_nothing_is_asked(
 @pytest.mark.parametrize("target", ["pipe:[331]", "socket:[7]", "anon_inode:[eventfd]"])
 def test_what_has_no_path_is_not_asked(proc: Proc, asked: list[str], target: str) -> None:
     proc.add(812, opens=target)
-    assert find_holders(FULL, proc.root) == Search((), hidden=False)
+    assert find_holders(FULL, proc.root) == Holders((), hidden=False)
     assert target not in asked
 
 
@@ -326,21 +326,21 @@ def test_a_folder_of_another_computer_may_have_a_space(remote_folders: tuple[str
 def test_a_process_still_holds_what_it_has_open_or_mapped(proc: Proc) -> None:
     proc.add(812)
     proc.add(813, opens="/dev/null", maps="7f1c-7f1d rw-s 0 00:05 331        /dev/full\n")
-    for holder in find_holders(FULL, proc.root).holders:
+    for holder in find_holders(FULL, proc.root).found:
         assert still_holds(holder, FULL, proc.root)
         assert not still_holds(holder, device_number("zero"), proc.root)
 
 
 def test_a_process_that_has_closed_it_holds_it_no_longer(proc: Proc) -> None:
     place = proc.add(812)
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     (place / "fd/0").unlink()
     assert not still_holds(holder, FULL, proc.root)
 
 
 def test_a_process_that_has_ended_holds_nothing(proc: Proc) -> None:
     place = proc.add(812)
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     place.rename(proc.root / "gone")
     assert not still_holds(holder, FULL, proc.root)
 
@@ -349,7 +349,7 @@ def test_a_process_that_we_may_no_longer_look_into_is_not_believed(
     proc: Proc, barred: set[int]
 ) -> None:
     proc.add(812)
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     barred.add(812)
     assert not still_holds(holder, FULL, proc.root)
 
@@ -381,7 +381,7 @@ def test_an_interpreter_is_shown_with_what_it_runs(command: str, name: str) -> N
 
 def test_a_command_line_is_short_and_printable(proc: Proc) -> None:
     proc.add(812, f"/bin/x -u me:secret \x1b[2J {'y' * 500}")
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     assert len(holder.command) == 200
     assert holder.command.isprintable()
     assert "secret" not in holder.command
@@ -389,7 +389,7 @@ def test_a_command_line_is_short_and_printable(proc: Proc) -> None:
 
 def test_a_process_without_a_command_line_has_its_name(proc: Proc) -> None:
     proc.add(812, "")
-    (holder,) = find_holders(FULL, proc.root).holders
+    (holder,) = find_holders(FULL, proc.root).found
     assert holder.command == "[thread) x]"
 
 
@@ -404,9 +404,9 @@ def test_a_process_without_a_command_line_has_its_name(proc: Proc) -> None:
 def test_who_may_hide_a_holder(proc: Proc, barred: set[int], stat: str, hidden: bool) -> None:
     proc.add(812, stat=stat)
     barred.add(812)
-    search = find_holders(FULL, proc.root)
-    assert search == Search((), hidden)
-    assert ("sudo mjrelay devices" in describe(search)) == hidden
+    result = find_holders(FULL, proc.root)
+    assert result == Holders((), hidden)
+    assert ("sudo mjrelay devices" in str(result)) == hidden
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
@@ -422,7 +422,7 @@ def test_too_many_open_files_may_hide_a_holder(
         return iterdir(path)
 
     monkeypatch.setattr(Path, "iterdir", fail)
-    assert find_holders(FULL, proc.root) == Search((), hidden=True)
+    assert find_holders(FULL, proc.root) == Holders((), hidden=True)
     assert not still_holds(Holder(812, "ffmpeg", None), FULL, proc.root)
 
 
@@ -449,8 +449,8 @@ def files_left(count: int) -> Iterator[None]:
 def test_where_no_more_files_can_be_opened_a_holder_may_be_hidden(proc: Proc, count: int) -> None:
     proc.add(812)
     with files_left(count):
-        search = find_holders(FULL, proc.root)
-    assert search.holders or search.hidden
+        result = find_holders(FULL, proc.root)
+    assert result.found or result.hidden
 
 
 def test_processes_that_are_not_listed_may_hide_a_holder(proc: Proc) -> None:
@@ -471,5 +471,5 @@ def test_a_container_may_hide_a_holder(proc: Proc) -> None:
 
 def test_a_process_without_files_is_passed_over(proc: Proc) -> None:
     proc.close(1)
-    assert find_holders(FULL, proc.root) == Search((), hidden=False)
-    assert describe(Search((), hidden=False)) == "no process holds it any more"
+    assert find_holders(FULL, proc.root) == Holders((), hidden=False)
+    assert str(Holders((), hidden=False)) == "no process holds it any more"

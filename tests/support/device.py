@@ -1,22 +1,36 @@
-"""A video device for tests: it follows a script, and notes how it is treated.
+"""A computer with a video device, for tests: it follows a script, and notes how it is treated.
 
-Its descriptor is one end of a real socket pair, so it becomes readable as a real one does:
+The device's descriptor is one end of a real socket pair, so it becomes readable as a real one does:
 
-    device = FakeDevice([stamped(1), b"", stamped(2), failure(errno.ENODEV)])
-    monkeypatch.setattr("mjrelay.sources.v4l2.source.Capture", device.capture)
+    desk = Desk(FakeDevice([stamped(1), DAMAGED, stamped(2), failure(errno.ENODEV)]))
+    source = V4l2Source(address, config, devices=desk, timing=BRIEF)
 """
 
 import errno
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mjrelay.devices.capture import Control
+from structlog.contextvars import get_contextvars
+
+from mjrelay.configuration.address import V4l2Address
+from mjrelay.devices.capture import Buffer, Capture, Control
+from mjrelay.devices.computer import Devices
+from mjrelay.devices.holders import Holder, Holders
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import UsbDevice, VideoNode
+from mjrelay.devices.timing import Timing
+from mjrelay.errors import RemedyFailed, SourceError, SourceUnreachable
+
+BRIEF = Timing(close_timeout=0.1, back_within=0.1, suspended_after=0.01, look_every=0.01)
+NOBODY = Holders((), hidden=False)
+FFMPEG = Holder(os.getpid(), "/usr/bin/ffmpeg", None)
+ENDED = Holder(2**22 + 1, "/usr/bin/ffmpeg", None)  # more than any pid
 
 MJPG = Mode("MJPG", 64, 48, (30.0,))
 YUYV = Mode("YUYV", 64, 48, (30.0,))
@@ -33,8 +47,11 @@ WEBCAM = UsbDevice(
 FALSE_ALARM = None
 """In a script: the descriptor is readable, and no buffer is filled."""
 
-Step = bytes | OSError | None
-"""In a script: a buffer, empty if the driver marks it as damaged; an error; a false alarm."""
+DAMAGED = Buffer(b"", 0.0, is_damaged=True)
+"""In a script: a buffer that the driver marks as damaged."""
+
+Step = bytes | Buffer | OSError | None
+"""In a script: a buffer, filled just now if it is only bytes; an error; a false alarm."""
 
 
 def failure(code: int, request: str = "VIDIOC_DQBUF") -> OSError:
@@ -92,10 +109,11 @@ class FakeDevice:
             kernel has opened), modes, configure, start, controls.
         stuck: The step at which the kernel waits until `answers` is set.
         settings: Its controls by name.
-        story: Each step as it was begun; "close" for each that closed something.
+        story: Each step as it was begun; "close" or "leave" for each that ended an opening.
         paths: What was opened, in order.
         open_now: How many openings are not closed; and `most_open` at once.
         reads: How often it was asked for a buffer.
+        scripts: What each opening plays.
     """
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
@@ -110,7 +128,7 @@ class FakeDevice:
         self.open_now = self.most_open = self.reads = 0
         self._started = 0
         self.paths: list[str] = []
-        self._scripts = scripts or ([],)
+        self.scripts: Sequence[Sequence[Step]] = scripts or ([],)
         self._latest: FakeCapture | None = None
 
     def capture(self) -> "FakeCapture":
@@ -127,10 +145,15 @@ class FakeDevice:
         for step in steps:
             self._latest.play(step)
 
+    @property
+    def unread(self) -> int:
+        """How many steps of the latest opening are still to come."""
+        return len(self._latest.steps) if self._latest else 0
+
     def next_script(self) -> Sequence[Step]:
         """Count a start."""
         self._started += 1
-        return self._scripts[min(self._started, len(self._scripts)) - 1]
+        return self.scripts[min(self._started, len(self.scripts)) - 1]
 
     def begin(self, capture: "FakeCapture", step: str, told: str = "") -> None:
         """Note a step of an opening, wait if the kernel is stuck there, and fail if it does."""
@@ -142,12 +165,14 @@ class FakeDevice:
             raise self.fails[step]
 
 
-class FakeCapture:
+class FakeCapture(Capture):
     """One Capture of a FakeDevice: the same methods, and as forgiving."""
 
     def __init__(self, device: FakeDevice) -> None:
+        super().__init__()
         self.card, self.driver = "UVC Camera", "uvcvideo"
         self._device = device
+        self.steps: deque[Step] = deque()
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
 
@@ -182,23 +207,33 @@ class FakeCapture:
         for step in self._device.next_script():
             self.play(step)
 
-    def read(self) -> bytes | None:
+    def read(self) -> Buffer | None:
         assert self._ours
         self._device.reads += 1
         try:
-            message = os.read(self._ours.fileno(), 2**20)
+            os.read(self._ours.fileno(), 1)
         except BlockingIOError:
             return None
-        kind, data = message[:1], message[1:]
-        if kind == b"!":
-            raise failure(int(data))
-        return None if kind == b"?" else data
+        step = self.steps.popleft()
+        if isinstance(step, OSError):
+            raise step
+        return Buffer(step, time.monotonic()) if isinstance(step, bytes) else step
+
+    def adopt(self, fd: int) -> None:
+        self._device.story.append("adopt")
+        os.close(fd)
+
+    def leave(self) -> None:
+        self._end("leave")
 
     def close(self) -> None:
+        self._end("close")
+
+    def _end(self, how: str) -> None:
         if self._ours is None:
             return
+        self._device.begin(self, how)
         assert self._theirs
-        self._device.story.append("close")
         self._device.open_now -= 1
         self._ours.close()
         self._theirs.close()
@@ -207,13 +242,8 @@ class FakeCapture:
     def play(self, step: Step) -> None:
         """Fill a buffer, or do what else the script says."""
         assert self._theirs
-        match step:
-            case bytes():
-                self._theirs.send(b"=" + step)
-            case OSError():
-                self._theirs.send(b"!%d" % (step.errno or errno.EIO))
-            case None:
-                self._theirs.send(b"?")
+        self.steps.append(step)
+        self._theirs.send(b"x")
 
     def controls(self) -> list[Control]:
         self._device.begin(self, "controls")
@@ -229,6 +259,109 @@ class FakeCapture:
             raise known.refuses
         rounded = value - value % known.rounds_to
         self._device.settings[control.name] = replace(known, value=rounded)
+
+
+class Desk(Devices):
+    """A computer with one device.
+
+    Attributes:
+        device: It.
+        plugged: The node an address leads to, and its siblings; none while it is unplugged.
+        finds: What the next looks for it find instead, one after the other.
+        looks: What was looked for: the address, and the device seen there before.
+        better: The stable name of each node.
+        vanished: Whether the nodes are gone, before we are told.
+        nodes_age: Seconds since the nodes were made.
+        held: Which processes have it.
+        searched: The device numbers for which those were searched.
+        searched_open: Whether we had it open ourselves at that time.
+        searched_in: The thread that searched.
+        kernel: What the kernel said.
+        about: Which device that was asked of.
+        ails: What a reset raises.
+        on_reset: What a reset does beside, in its thread.
+        resets: Each remedy that was applied, and the device.
+        log_facts: What the log says with everything while we look for it.
+    """
+
+    def __init__(self, device: FakeDevice | None = None, *nodes: VideoNode) -> None:
+        self.device = device or FakeDevice()
+        self.plugged = list(nodes) or [node_at("/dev/video0")]
+        self.finds: list[VideoNode | SourceError] = []
+        self.looks: list[tuple[V4l2Address, UsbDevice | None]] = []
+        self.better: str | None = None
+        self.vanished = False
+        self.nodes_age = 0.0
+        self.held = NOBODY
+        self.searched: list[int] = []
+        self.searched_open = False
+        self.searched_in: threading.Thread | None = None
+        self.kernel: list[str] = []
+        self.about: Sequence[str] = ()
+        self.ails: RemedyFailed | None = None
+        self.on_reset: Callable[[], object] = lambda: None
+        self.resets: list[tuple[str, UsbDevice]] = []
+        self.log_facts: dict[str, object] = {}
+
+    @property
+    def seen(self) -> list[UsbDevice | None]:
+        """Each camera that was looked for because we had streamed from it."""
+        return [seen for _, seen in self.looks]
+
+    def nodes(self) -> list[VideoNode]:
+        return self.plugged
+
+    def find(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
+        self.looks.append((address, seen))
+        self.log_facts = get_contextvars()
+        found = self.finds.pop(0) if self.finds else next(iter(self.plugged), None)
+        if isinstance(found, VideoNode):
+            return found
+        raise found or SourceUnreachable(f"{address.label} is not there", "plug it in")
+
+    def siblings(self, node: VideoNode) -> list[VideoNode]:
+        return [other for other in self.plugged if other != node]
+
+    def stable_name(self, node: VideoNode) -> str | None:  # noqa: ARG002 - as it is
+        return self.better
+
+    def is_there(self, node: VideoNode) -> bool:  # noqa: ARG002
+        return not self.vanished
+
+    def age(self, node: VideoNode) -> float:
+        if self.vanished:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), node.path)
+        return self.nodes_age
+
+    def capture(self) -> Capture:
+        return self.device.capture()
+
+    def holders(self, number: int) -> Holders:
+        self.searched_open = bool(self.device.open_now)
+        self.searched.append(number)
+        self.searched_in = threading.current_thread()
+        return self.held
+
+    def still_holds(self, holder: Holder, number: int) -> bool:  # noqa: ARG002
+        return holder in self.held.found and holder != ENDED
+
+    def kernel_messages(self, about: Sequence[str], *, within: float) -> list[str]:
+        assert within > 0
+        self.about = about
+        return self.kernel
+
+    def reset(self, device: UsbDevice) -> None:
+        self._mend("reset", device)
+
+    def reauthorize(self, device: UsbDevice) -> None:
+        self._mend("reauthorize", device)
+
+    def _mend(self, how: str, device: UsbDevice) -> None:
+        assert not self.device.open_now, "it would be thrown out"
+        if self.ails:
+            raise self.ails
+        self.resets.append((how, device))
+        self.on_reset()
 
 
 def values_of(device: FakeDevice) -> Mapping[str, int]:

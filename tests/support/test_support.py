@@ -1,4 +1,4 @@
-"""The test support itself: real pictures, sound replies, a camera that counts right."""
+"""The test support itself: real pictures, sound replies, fakes that are whole."""
 
 import asyncio
 import io
@@ -7,6 +7,9 @@ import struct
 
 import pytest
 from PIL import Image
+
+from mjrelay.devices.capture import Capture
+from mjrelay.devices.computer import Devices
 
 from . import pictures
 from .camera import (
@@ -20,6 +23,7 @@ from .camera import (
     Send,
     Silence,
 )
+from .device import Desk, FakeCapture
 from .quirks import HEALTHY, REFUSALS, REPLIES, Reply, multipart
 
 REQUEST = b"GET /?action=stream HTTP/1.1\r\nHost: camera\r\n\r\n"
@@ -262,3 +266,10 @@ async def test_camera_reports_a_broken_script() -> None:
 
     with pytest.raises(NotImplementedError):
         await watch()
+
+
+@pytest.mark.parametrize(("real", "fake"), [(Devices, Desk), (Capture, FakeCapture)])
+def test_a_fake_stands_in_for_all_of_the_real_thing(real: type, fake: type) -> None:
+    """Otherwise a test would reach for the cameras of the computer it runs on."""
+    public = {name for name in vars(real) if not name.startswith("_")}
+    assert public <= vars(fake).keys()

@@ -1,7 +1,7 @@
 """Controls: a camera's settings as they should be, applied whenever it is opened."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import structlog
 
@@ -11,28 +11,72 @@ from mjrelay.devices.capture import Capture, Control
 log = structlog.get_logger()
 
 
+class Setting(TypedDict):
+    """One control with its value, as the web shows it.
+
+    Attributes:
+        value: What it is now; None where that cannot be read.
+        wanted: What it should be; None where nothing is asked for.
+        menu: What its values mean, where they are choices.
+        inactive: Another control, usually an automatic one, decides its value.
+    """
+
+    value: int | None
+    wanted: int | None
+    default: int
+    minimum: int
+    maximum: int
+    step: int
+    type: str
+    menu: dict[str, str] | None
+    inactive: bool
+
+
 class Controls:
     """The desired settings of one camera. Its methods may block.
 
     Args:
-        wanted: Values by name, as v4l2-ctl writes the names.
+        configured: Values by name, as v4l2-ctl writes the names.
+
+    Attributes:
+        configured: The same.
+        changed: What people have set since, over HTTP; it comes first.
+        said: For each control that differed: the value it should have had when that was last said.
     """
 
-    def __init__(self, wanted: Mapping[str, int]) -> None:
-        self._wanted = dict(wanted)
-        self._told: set[str] = set()
+    def __init__(self, configured: Mapping[str, int]) -> None:
+        self.configured = dict(configured)
+        self.changed: dict[str, int] = {}
+        self.said: dict[str, int] = {}
+
+    def succeed(self, before: "Controls") -> None:
+        """Keep what people had set before a reload.
+
+        Not where the new configuration says something else of a control than the old one did.
+        """
+        self.changed = {
+            name: value
+            for name, value in before.changed.items()
+            if self.configured.get(name) == before.configured.get(name)
+        }
+        self.said = before.said
+
+    @property
+    def _wanted(self) -> dict[str, int]:
+        return self.configured | self.changed
 
     def apply(self, device: Capture) -> None:
-        """Set what is wanted. What the camera refuses or changes is told once, and goes on."""
-        if self._wanted:
-            self._set(device, self._wanted)
+        """Set all that is wanted. A value the camera refuses or changes is told once."""
+        if wanted := self._wanted:
+            self._set(device, wanted)
 
     def _set(self, device: Capture, values: Mapping[str, int]) -> None:
         """Set automatic controls first: while they are on, a camera refuses what they decide."""
         known = {control.name: control for control in device.controls()}
         for name, wanted in sorted(values.items(), key=lambda item: "auto" not in item[0]):
             if name not in known:
-                self._tell(f"the camera has no control {name}", has=", ".join(known))
+                reason = f"the camera has no control {name}"
+                self._say_once(name, wanted, reason, has=", ".join(known))
                 continue
             try:
                 device.set_control(known[name], wanted)
@@ -40,18 +84,20 @@ class Controls:
             except OSError as error:
                 if error.errno in failures.GONE:
                     raise
+                reason = f"{name} cannot be set to {wanted}: {error.strerror}"
                 advice = "an automatic control may decide it: turn that off in controls, too"
-                self._tell(f"{name} cannot be set to {wanted}: {error.strerror}", hint=advice)
+                self._say_once(name, wanted, reason, hint=advice)
             else:
                 if got != wanted:
-                    self._tell(f"{name} was set to {wanted} and is {got}")
+                    self._say_once(name, wanted, f"{name} was set to {wanted} and is {got}")
 
-    def read(self, device: Capture) -> dict[str, dict[str, Any]]:
+    def read(self, device: Capture) -> dict[str, Setting]:
         """Every control, its limits, its value, and the value wanted if there is one."""
+        wanted = self._wanted
         return {
             control.name: {
                 "value": _value(device, control),
-                "wanted": self._wanted.get(control.name),
+                "wanted": wanted.get(control.name),
                 "default": control.default,
                 "minimum": control.minimum,
                 "maximum": control.maximum,
@@ -77,13 +123,13 @@ class Controls:
             if not least <= value <= most:
                 raise ValueError(f"{name} goes from {least} to {most}, not to {value}")
         self._set(device, values)
-        self._wanted.update(values)
+        self.changed.update(values)
 
-    def _tell(self, event: str, **facts: str) -> None:
-        """Say it once, not at each opening."""
-        if event not in self._told:
-            self._told.add(event)
-            log.warning("controls.differ", reason=event, **facts)
+    def _say_once(self, name: str, wanted: int, reason: str, **facts: str) -> None:
+        """Warn of a control, not at each opening: an automatic one has another value each time."""
+        if self.said.get(name) != wanted:
+            self.said[name] = wanted
+            log.warning("controls.differ", reason=reason, **facts)
 
 
 def _value(device: Capture, control: Control) -> int | None:

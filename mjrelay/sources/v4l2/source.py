@@ -6,11 +6,10 @@ that was given up. Pictures are read in the event loop, when the kernel says tha
 
 import asyncio
 import gc
-import math
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -20,12 +19,14 @@ import structlog
 
 from mjrelay.configuration.address import V4l2Address
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.devices import modes, usb
-from mjrelay.devices.capture import Capture
+from mjrelay.devices import modes
+from mjrelay.devices.capture import Buffer, Capture
+from mjrelay.devices.computer import Devices
 from mjrelay.devices.holders import Holder
 from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import UsbDevice
 from mjrelay.devices.resetting import reset_unless_held
+from mjrelay.devices.timing import USUAL, Timing
 from mjrelay.devices.udev import Hotplug
 from mjrelay.devices.worker import Worker
 from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable, Tally
@@ -34,23 +35,13 @@ from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.v4l2.controls import Controls
+from mjrelay.sources.v4l2.encoding import Encoder
 from mjrelay.sources.v4l2.opening import Opener
+from mjrelay.sources.v4l2.reading import Reader, ReadFailed
 
 T = TypeVar("T")
 
-# A camera that answers nothing costs the kernel 5 s for each request (measured), and opening makes
-# several. After this time we say so; the thread goes on.
-_OPEN_TIMEOUT = 15.0
-# Closing is quick unless the camera is mute; then it goes on behind our back.
-_CLOSE_TIMEOUT = 1.0
-# 0.4 s usually; 95 s where the camera never answers again (both measured).
-_RESET_TIMEOUT = 10.0
-# The kernel suspends a USB camera that nobody has had open for two seconds, and wakes it at the
-# next opening: the gentlest way to let it begin anew.
-_SUSPENDED_AFTER = 2.5
-# While nobody watches, so often is a picture encoded: to see that the camera lives, and to have
-# one for a snapshot.
-_UNWATCHED_EVERY = 1.0
+_REPLUG = "unplug it and plug it in again"
 
 log = structlog.get_logger()
 
@@ -62,64 +53,87 @@ class V4l2Source(Source):
         address: The device's path or USB ids.
         config: The camera's options.
         kept: The device, where systemd keeps it from one process to the next.
+        devices: Those of another computer than this one, for tests.
+        timing: How long to wait for what.
+
+    Attributes:
+        address: The same. This and what follows is for its successor after a reload.
+        controls: Its settings as they should be.
+        opener: What it knows of the device.
+        worker: The device's thread.
+        cost_told: Whether the log was told that its pictures are encoded.
     """
 
     def __init__(
-        self, address: V4l2Address, config: CameraConfig, kept: Kept | None = None
+        self,
+        address: V4l2Address,
+        config: CameraConfig,
+        kept: Kept | None = None,
+        *,
+        devices: Devices | None = None,
+        timing: Timing = USUAL,
     ) -> None:
         self.label = address.label
         self.tally = Tally()
-        self.remedies = {Remedy.RELEASE: self._release}
-        if config.usb_reset:
-            self.remedies[Remedy.USB_RESET] = partial(self._reset, usb.reset)
-            if os.geteuid() == 0:  # nobody else may
-                self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, usb.reauthorize)
-        by_itself = (
-            "does it by itself while it runs" if config.usb_reset else "must not (usb_reset)"
-        )
-        self.silent_hint = f"a reset may help: mjrelay {by_itself}, or: mjrelay reset {self.label}"
-        self.stalled_hint = self.silent_hint
-        if config.usb_reset:
-            self.resets_per_hour = config.usb_resets_per_hour
-        else:
-            self.no_reset_hint = "usb_reset = false forbids it"
-        self.resets_from_others = config.usb_reset == "force"
+        # To open, to show the first picture, to explain why it fails, to close.
+        self.patience = 2 * timing.open_timeout + timing.close_timeout + config.first_frame_timeout
+        self.address = address
+        self._devices = devices or Devices()
+        self._timing = timing
+        self._offer_remedies(config)
         # A camera that nobody watches must not look silent.
-        self._unwatched_every = min(_UNWATCHED_EVERY, config.stall_timeout / 2)
+        self._unwatched_every = min(timing.unwatched_every, config.stall_timeout / 2)
         self._kept = kept or Kept()
         self._max_frame = config.max_frame
-        self._controls = Controls(config.controls)
-        self._opener = Opener(address, config, self._controls)
-        self._worker = Worker(f"v4l2:{self.label}")
-        self._look: Callable[[], None] | None = None
+        self.controls = Controls(config.controls)
+        self.opener = Opener(address, config, self.controls, self._devices, timing)
+        self.worker = Worker(f"v4l2:{self.label}")
+        self._reader: Reader | None = None
         self._device: Capture | None = None
         # What systemd keeps is changed by both threads.
         self._keeping = threading.Lock()
-        self._wanted: Capture | None = None
-        self._cost_told = False
-        # To open, to explain what is wrong, to close; then the first picture.
-        self.patience = 2 * _OPEN_TIMEOUT + _CLOSE_TIMEOUT + config.first_frame_timeout
+        # What is to be kept when it has been opened; None once that was given up.
+        self._opening: Capture | None = None
+        self.cost_told = False
         self._watched = False
         self._handing_over = False
-        self._encoded_at = -math.inf
+
+    def _offer_remedies(self, config: CameraConfig) -> None:
+        self.remedies = {Remedy.RELEASE: self._release}
+        if config.usb_reset:
+            self.remedies[Remedy.USB_RESET] = partial(self._reset, self._devices.reset)
+            if os.geteuid() == 0:  # nobody else may
+                self.remedies[Remedy.REAUTHORIZE] = partial(self._reset, self._devices.reauthorize)
+            self.resets_per_hour = config.usb_resets_per_hour
+            by_itself = "does it by itself while it runs"
+        else:
+            self.no_reset_hint = "usb_reset = false forbids it"
+            by_itself = "must not (usb_reset)"
+        self.resets_from_others = config.usb_reset == "force"
+        self.silent_hint = f"a reset may help: mjrelay {by_itself}, or: mjrelay reset {self.label}"
+        self.stalled_hint = self.silent_hint
+
+    def succeed(self, before: Source) -> None:
+        """Take over what was learnt, and what people have set, where the camera is the same."""
+        super().succeed(before)
+        if isinstance(before, V4l2Source) and before.address == self.address:
+            self.controls.succeed(before.controls)
+            self.opener.succeed(before.opener)
+            self.cost_told = before.cost_told
+            # It may still be closing: what comes next waits for its turn.
+            self.worker = before.worker
 
     @property
     def holders(self) -> tuple[Holder, ...]:
         """Which processes have the device, while that keeps us from it."""
-        return self._opener.holders
+        return self.opener.holders
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         """Open the device and start it."""
-        device = self._wanted = Capture()
+        device = self._opening = self._devices.capture()
         try:
-            try:
-                mode = await self._call(partial(self._start, device), within=_OPEN_TIMEOUT)
-            except TimeoutError as error:
-                raise SourceBroken(
-                    f"the camera has not answered for {_OPEN_TIMEOUT:g} s",
-                    "unplug it and plug it in again",
-                ) from error
+            mode = await self._answered(partial(self._start, device))
             self._device = device
             yield partial(self._stream, device, mode)
         finally:
@@ -128,7 +142,7 @@ class V4l2Source(Source):
 
     def facts(self) -> dict[str, Any]:
         """The device, its modes and the one in use."""
-        return self._opener.facts
+        return self.opener.facts
 
     def watch(self, *, watched: bool) -> None:
         """While nobody is looking, encode a picture now and then only."""
@@ -140,31 +154,44 @@ class V4l2Source(Source):
 
     def hotplug(self, event: Hotplug) -> bool:
         """Look again, if it may be ours: at the device in use, or for one that we miss."""
-        node = self._opener.node
+        node = self.opener.node
         ours = node is None or event.path in ("", node.path)
-        if ours and self._look:
-            self._look()
+        if ours and self._reader:
+            self._reader.look()
         return ours
 
     async def read_controls(self) -> dict[str, Any]:
         """Its settings, as the web shows them."""
-        return await self._with_device(self._controls.read)
+        return await self._with_device(self.controls.read)
 
     async def change_controls(self, values: Mapping[str, int]) -> None:
         """Set some, now and after every opening."""
-        await self._with_device(partial(self._controls.change, values=values))
+        await self._with_device(partial(self.controls.change, values=values))
 
     # In the device's thread
 
-    async def _call(self, work: Callable[[], T], *, within: float = _OPEN_TIMEOUT) -> T:
-        """Do work that may block, in the device's thread.
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+        """Let work that may block wait for its turn in the device's thread."""
+        known = copy_context()  # so that what is logged there names the camera
+        return self.worker.submit(partial(known.run, work))
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        """Do work in the device's thread.
 
         Raises:
             TimeoutError: It goes on there, and what is called next waits for its turn.
         """
-        known = copy_context()  # so that what is logged there names the camera
-        async with asyncio.timeout(within):
-            return await asyncio.wrap_future(self._worker.submit(partial(known.run, work)))
+        async with asyncio.timeout(self._timing.open_timeout):
+            return await asyncio.wrap_future(self._submit(work))
+
+    async def _answered(self, work: Callable[[], T]) -> T:
+        """Do work in the device's thread, for a stream that has failed if there is no answer."""
+        try:
+            return await self._call(work)
+        except TimeoutError as error:
+            raise SourceBroken(
+                f"the camera has not answered for {self._timing.open_timeout:g} s", _REPLUG
+            ) from error
 
     async def _with_device(self, work: Callable[[Capture], T]) -> T:
         """Do something with the open device."""
@@ -172,6 +199,8 @@ class V4l2Source(Source):
             raise SourceUnreachable("the camera is not open", "try again when it streams")
         try:
             return await self._call(partial(work, self._device))
+        except TimeoutError as error:
+            raise SourceUnreachable("the camera does not answer") from error
         except OSError as error:  # it was unplugged meanwhile
             raise SourceUnreachable(f"the camera does not answer: {error.strerror}") from error
 
@@ -181,74 +210,60 @@ class V4l2Source(Source):
             fd = self._kept.take()
         if fd is not None:
             device.adopt(fd)
-        mode = self._opener.start(device)
+        mode = self.opener.start(device)
         with self._keeping:
-            if device is self._wanted:  # else it was given up, and its successor's may be kept
+            if device is self._opening:  # else it was given up, and its successor's may be kept
                 self._kept.keep(device.fileno())
         return mode
 
     async def _close(self, device: Capture) -> None:
         """Close behind whatever still runs in the thread; wait for it, but not for ever."""
         with self._keeping:
-            self._wanted = None
+            self._opening = None
             if not self._handing_over:
                 self._kept.drop()
         close = device.leave if self._handing_over else device.close
         # Not cancelled when the wait is: it must happen in any case.
-        closing = asyncio.wrap_future(self._worker.submit(close))
-        await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT)
+        closing = asyncio.wrap_future(self.worker.submit(close))
+        await asyncio.wait({closing}, timeout=self._timing.close_timeout)
 
     # Pictures
 
     async def _stream(self, device: Capture, mode: Mode, show: Show) -> None:
-        if mode.format in modes.PASSED_THROUGH:
-            # For ever: it makes something of no buffer that would be waited for.
-            await self._read(device, mode, partial(self._show_framed, show))
-        else:
-            await self._show_encoded(device, mode, show)
-
-    async def _read(self, device: Capture, mode: Mode, use: Callable[[bytes], T | None]) -> T:
-        """Let `use` have each buffer that is not damaged, until it makes something of it.
-
-        Raises:
-            SourceError: The device failed, or is gone.
-        """
-        made: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def look() -> None:
-            if made.done():
-                return
-            try:
-                data = _read(device)
-                if data == b"":
-                    self.tally.dropped["damaged"] += 1
-                elif data and (result := use(data)) is not None:
-                    made.set_result(result)
-            except Exception as error:  # noqa: BLE001 - who waits gets it
-                made.set_exception(error)
-
+        passed_through = mode.format in modes.PASSED_THROUGH
         try:
-            with self._looking(device, look):
-                return await made
-        except _ReadFailed as failed:
-            explained = partial(self._opener.explained, failed.error, device, mode)
-            raise await self._call(explained) from failed.error
+            if passed_through:
+                await self._show_framed(device, show)
+            else:
+                await self._show_encoded(device, mode, show)
+        except ReadFailed as failed:
+            explain = partial(self.opener.explain, failed.error, device, mode)
+            raise await self._answered(explain) from failed.error
 
     @contextmanager
-    def _looking(self, device: Capture, look: Callable[[], None]) -> Iterator[None]:
-        """Look whenever the device has a buffer, or an error, or hotplug says so."""
-        loop, fd = asyncio.get_running_loop(), device.fileno()
-        self._look = partial(copy_context().run, look)  # so that the log names the camera
-        loop.add_reader(fd, look)
-        try:
-            yield
-        finally:
-            loop.remove_reader(fd)  # a dead device stays readable, and would spin
-            self._look = None
+    def _reading(self, device: Capture, take: Callable[[Buffer], None]) -> Iterator[Reader]:
+        """Let `take` have each buffer that is not damaged."""
 
-    def _show_framed(self, show: Show, data: bytes) -> None:
-        for image in self._framed(data):
-            show(image, time.monotonic())
+        def take_if_whole(buffer: Buffer) -> None:
+            if buffer.is_damaged:
+                self.tally.dropped["damaged"] += 1
+            else:
+                take(buffer)
+
+        self._reader = Reader(device, take_if_whole)
+        try:
+            with self._reader:
+                yield self._reader
+        finally:
+            self._reader = None
+
+    async def _show_framed(self, device: Capture, show: Show) -> None:
+        def take(buffer: Buffer) -> None:
+            for image in self._framed(buffer.data):
+                show(image, buffer.captured)
+
+        with self._reading(device, take) as reader:
+            await reader.failure
 
     def _framed(self, data: bytes) -> list[bytes]:
         """The image in one buffer, checked and mended. Each buffer stands for itself."""
@@ -265,27 +280,18 @@ class V4l2Source(Source):
 
     async def _show_encoded(self, device: Capture, mode: Mode, show: Show) -> None:
         self._tell_cost(mode)
-        self._encoded_at = -math.inf
-        while True:
-            show(await self._encoded(device, mode), time.monotonic())
-
-    async def _encoded(self, device: Capture, mode: Mode) -> bytes:
-        """The next picture that is worth to be encoded."""
-
-        def pick(data: bytes) -> bytes | None:
-            if len(data) != mode.width * mode.height * 2:
-                self.tally.dropped["corrupt"] += 1
-                return None
-            is_due = time.monotonic() - self._encoded_at >= self._unwatched_every
-            return data if self._watched or is_due else None
-
-        data = await self._read(device, mode, pick)
-        self._encoded_at = time.monotonic()
-        return await self._call(partial(_encode, data, mode.size))
+        encoder = Encoder(
+            mode,
+            unwatched_every=self._unwatched_every,
+            is_watched=lambda: self._watched,
+            tally=self.tally,
+        )
+        with self._reading(device, encoder.take) as reader:
+            await encoder.show_all(show, reader, self._answered)
 
     def _tell_cost(self, mode: Mode) -> None:
-        if not self._cost_told:
-            self._cost_told = True
+        if not self.cost_told:
+            self.cost_told = True
             log.info(
                 "source.encoding",
                 mode=str(mode),
@@ -297,36 +303,27 @@ class V4l2Source(Source):
     async def _release(self) -> None:
         """Let go of everything, and stay away until the kernel has put the camera to sleep."""
         gc.collect()  # a mapping kept alive by a traceback would hold the camera
-        await asyncio.sleep(_SUSPENDED_AFTER)
+        await asyncio.sleep(self._timing.suspended_after)
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
-        """Make the device leave the bus and come back, unless somebody else has taken it."""
-        reset = partial(reset_unless_held, self._opener.find, act, force=self.resets_from_others)
+        """Make the device leave the bus and come back, unless another program has taken it."""
+        resetting = self._submit(
+            partial(
+                reset_unless_held,
+                self.opener.find,
+                act,
+                self._devices,
+                force=self.resets_from_others,
+                timing=self._timing,
+            )
+        )
         try:
-            await self._call(reset, within=_RESET_TIMEOUT)
+            async with asyncio.timeout(self._timing.reset_timeout):
+                await asyncio.wrap_future(resetting)
         except TimeoutError as error:
             raise RemedyFailed(
-                f"the USB reset got no answer within {_RESET_TIMEOUT:g} s",
-                "unplug it and plug it in again",
+                f"the USB reset got no answer within {self._timing.reset_timeout:g} s",
+                _REPLUG,
+                # One that has begun goes on; one whose turn has not come is left out.
+                done=not resetting.cancel(),
             ) from error
-
-
-class _ReadFailed(Exception):
-    """The device gave an error in place of a buffer."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _read(device: Capture) -> bytes | None:
-    try:
-        return device.read()
-    except OSError as error:
-        raise _ReadFailed(error) from error
-
-
-def _encode(data: bytes, size: tuple[int, int]) -> bytes:
-    from mjrelay import pictures  # noqa: PLC0415 - Pillow, only for who needs it
-
-    return pictures.encode_yuyv(data, size)

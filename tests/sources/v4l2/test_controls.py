@@ -19,7 +19,7 @@ def told(controls: Controls, capture: FakeCapture, times: int = 1) -> list[str]:
     """Apply controls; return what the log is told."""
     with capture_logs() as logs:
         for _ in range(times):
-            controls.apply(capture)  # type: ignore[arg-type]
+            controls.apply(capture)
     assert {(entry["event"], entry["log_level"]) for entry in logs} <= {
         ("controls.differ", "warning")
     }
@@ -59,7 +59,7 @@ def test_what_the_camera_has_not_is_told_once_with_what_it_has() -> None:
     controls = Controls({"gian": 25, "contrast": 3})
     with capture_logs() as logs:
         for _ in range(3):
-            controls.apply(capture)  # type: ignore[arg-type]
+            controls.apply(capture)
     [entry] = logs
     assert entry["reason"] == "the camera has no control gian"
     assert entry["has"] == "gain, contrast"
@@ -87,7 +87,7 @@ def test_every_control_is_shown() -> None:
         ),
         setting("exposure", 3, inactive=True),
     )
-    shown = Controls({"gain": 3}).read(capture)  # type: ignore[arg-type]
+    shown = Controls({"gain": 3}).read(capture)
     assert [*shown] == ["gain", "power_line_frequency", "exposure"]
     assert shown["gain"] == {
         "value": 7,
@@ -111,16 +111,16 @@ def test_a_control_that_can_only_be_written_has_no_value(monkeypatch: pytest.Mon
 
     _, capture = camera(setting("pan_reset"))
     monkeypatch.setattr(FakeCapture, "control_value", fail)
-    assert Controls({}).read(capture)["pan_reset"]["value"] is None  # type: ignore[arg-type]
+    assert Controls({}).read(capture)["pan_reset"]["value"] is None
 
 
 def test_a_change_is_wanted_from_then_on() -> None:
     device, capture = camera(setting("gain"), setting("contrast"))
     controls = Controls({"contrast": 3})
-    controls.change(capture, {"gain": 9})  # type: ignore[arg-type]
+    controls.change(capture, {"gain": 9})
     assert values_of(device) == {"gain": 9, "contrast": 0}, "only what is changed"
     device, capture = camera(setting("gain"), setting("contrast"))
-    controls.apply(capture)  # type: ignore[arg-type]
+    controls.apply(capture)
     assert values_of(device) == {"gain": 9, "contrast": 3}
 
 
@@ -139,7 +139,7 @@ def test_a_change_is_made_whole_or_not_at_all(values: dict[str, int], sentence: 
     device, capture = camera(setting("gain"), setting("contrast"))
     controls = Controls({})
     with pytest.raises(ValueError, match=sentence):
-        controls.change(capture, values)  # type: ignore[arg-type]
+        controls.change(capture, values)
     assert values_of(device) == {"gain": 0, "contrast": 0}
     assert told(controls, capture) == []
     assert values_of(device) == {"gain": 0, "contrast": 0}, "nor is it wanted"
@@ -148,13 +148,13 @@ def test_a_change_is_made_whole_or_not_at_all(values: dict[str, int], sentence: 
 def test_the_configuration_s_own_table_stays_as_it_was() -> None:
     wanted = {"gain": 1}
     _, capture = camera(setting("gain"))
-    Controls(wanted).change(capture, {"gain": 2})  # type: ignore[arg-type]
+    Controls(wanted).change(capture, {"gain": 2})
     assert wanted == {"gain": 1}
 
 
 def test_an_empty_change_does_nothing() -> None:
     device, capture = camera(setting("gain", 4))
-    Controls({"gain": 9}).change(capture, {})  # type: ignore[arg-type]
+    Controls({"gain": 9}).change(capture, {})
     assert values_of(device) == {"gain": 4}
 
 
@@ -164,13 +164,13 @@ def test_a_change_that_the_camera_leaves_unfinished_is_not_kept(step: str) -> No
     controls = Controls({"contrast": 3})
     device.fails[step] = failure(errno.ENODEV, "VIDIOC_S_CTRL")
     with pytest.raises(OSError, match="No such device"):
-        controls.change(capture, {"gain": 9, "contrast": 7})  # type: ignore[arg-type]
+        controls.change(capture, {"gain": 9, "contrast": 7})
     device, capture = camera(setting("gain"), setting("contrast"))
-    controls.apply(capture)  # type: ignore[arg-type]
+    controls.apply(capture)
     assert values_of(device) == {"gain": 0, "contrast": 3}
 
 
 def test_a_change_sets_automatic_controls_first() -> None:
     device, capture = camera(setting("exposure"), setting("auto_exposure"))
-    Controls({}).change(capture, {"exposure": 9, "auto_exposure": 1})  # type: ignore[arg-type]
+    Controls({}).change(capture, {"exposure": 9, "auto_exposure": 1})
     assert device.story[-2:] == ["set auto_exposure 1", "set exposure 9"]

@@ -1,4 +1,4 @@
-"""What systemd keeps is let go of where nobody would take it."""
+"""What systemd keeps for a camera: its device while that is open, and nothing in vain."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,14 @@ import pytest
 from mjrelay.roster import Roster
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import keeps_device, make_source
-from tests.support.serving import config_for
+from tests.support.device import (
+    FakeDevice,
+)
+from tests.support.pictures import stamped
+from tests.support.serving import config_for, until
+from tests.support.source import images_of
+
+from .plugging import Plug, idle, watch
 
 
 @pytest.fixture
@@ -67,3 +74,64 @@ def test_a_video_device_waits_for_its_opening(systemd: socket.socket) -> None:
     assert kept.take() == reading
     os.close(reading)
     os.close(writing)
+
+
+class Noted(Kept):
+    """Notes what systemd is told about one camera.
+
+    Attributes:
+        story: The descriptors it is to keep, each in place of the one before; None for none.
+    """
+
+    def __init__(self, story: list[int | None]) -> None:
+        super().__init__("camera-front")
+        self.story = story
+
+    def keep(self, fd: int) -> bool:
+        self.story.append(fd)
+        return True
+
+    def drop(self) -> None:
+        self.story.append(None)
+
+
+async def test_a_device_is_kept_while_it_is_open(plug: Plug) -> None:
+    story: list[int | None] = []
+    source = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    async with asyncio.timeout(5), images_of(source) as images:
+        await anext(images)
+        assert source._device
+        assert story == [source._device.fileno()]
+    assert story[1:] == [None]
+
+
+async def test_an_opening_that_was_given_up_keeps_nothing(plug: Plug) -> None:
+    device = FakeDevice([stamped(1)])
+    device.stuck = "start"
+    story: list[int | None] = []
+    source = plug(device, kept=Noted(story))
+    watching = asyncio.create_task(watch(source, 1))
+    await until(lambda: "start" in device.story)
+    watching.cancel()
+    await asyncio.wait([watching])
+    device.answers.set()
+    await idle(source)
+    assert story == [None]
+
+
+async def test_a_source_that_has_ended_leaves_its_successors_device_kept(plug: Plug) -> None:
+    stuck = FakeDevice()
+    stuck.stuck = "start"
+    story: list[int | None] = []
+    gone = plug(stuck, kept=Noted(story))
+    watching = asyncio.create_task(watch(gone, 1))
+    await until(lambda: "start" in stuck.story)
+    watching.cancel()
+    await asyncio.wait([watching])
+    successor = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    async with asyncio.timeout(5), images_of(successor) as images:
+        await anext(images)
+        stuck.answers.set()
+        await idle(gone)
+        assert successor._device
+        assert story == [None, successor._device.fileno()]
