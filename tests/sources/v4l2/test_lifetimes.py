@@ -13,9 +13,11 @@ import pytest
 from mjrelay.errors import (
     SourceBroken,
 )
+from mjrelay.sources.v4l2.source import V4l2Source
 from tests.devices.tree import open_files
 from tests.support.device import (
     BRIEF,
+    Desk,
     FakeDevice,
     failure,
 )
@@ -138,3 +140,51 @@ async def test_many_openings_leave_no_descriptor_and_one_thread(plug: Plug) -> N
     assert open_files() <= files
     assert threading.active_count() <= threads
     assert device.story.count("close") == 51
+
+
+# How long an attempt lasts
+
+
+async def attempt(source: V4l2Source, first_picture_within: float) -> None:
+    """Open a source as a camera does, which waits so long for the first picture."""
+    async with source.open() as stream, asyncio.timeout(first_picture_within):
+        await stream(lambda _image, _captured: None)
+
+
+@pytest.mark.parametrize("stuck", ["open", "modes", "configure", "start", "explaining", "pictures"])
+@pytest.mark.parametrize("then", ["", " close"])
+async def test_its_patience_outlasts_every_attempt(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch, stuck: str, then: str
+) -> None:
+    device = FakeDevice([failure(errno.EIO)] if stuck == "explaining" else [])
+    device.stuck = stuck + then
+    if stuck == "explaining":
+        monkeypatch.setattr(desk, "is_there", lambda _node: device.answers.wait(5))
+    timing = replace(BRIEF, open_timeout=0.2, close_timeout=0.1)
+    source = plug(device, timing=timing, first_frame_timeout=0.1)
+    async with asyncio.timeout(source.patience):
+        with pytest.raises((SourceBroken, TimeoutError)):
+            await attempt(source, 0.1)
+    device.answers.set()
+    await idle(source)
+
+
+def test_its_patience_is_made_of_what_an_attempt_may_take(plug: Plug) -> None:
+    """To open, to show the first picture, to explain why it fails, and to close."""
+    timing = replace(BRIEF, open_timeout=15.0, close_timeout=1.0)
+    assert plug(FakeDevice(), timing=timing, first_frame_timeout=10.0).patience == 15 + 10 + 15 + 1
+
+
+async def test_a_failure_that_cannot_be_explained_is_one_of_the_camera(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for a silence, after which it was opened again without a stronger remedy."""
+    answers = threading.Event()
+    monkeypatch.setattr(desk, "is_there", lambda _node: answers.wait(5))
+    device = FakeDevice([stamped(1), failure(errno.EIO)])
+    source = plug(device, timing=replace(BRIEF, open_timeout=0.2))
+    error = await fails(source)
+    assert isinstance(error, SourceBroken)
+    assert error.reason == "the camera has not answered for 0.2 s"
+    answers.set()
+    await idle(source)
