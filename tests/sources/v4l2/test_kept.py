@@ -19,7 +19,7 @@ from tests.support.pictures import stamped
 from tests.support.serving import config_for, until
 from tests.support.source import images_of
 
-from .plugging import Plug, idle, watch
+from .plugging import OPENED, Plug, idle, watch
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ class Noted(Kept):
         story: The descriptors it is to keep, each in place of the one before; None for none.
     """
 
-    def __init__(self, story: list[int | None]) -> None:
-        super().__init__("camera-front")
+    def __init__(self, story: list[int | None], fd: int | None = None) -> None:
+        super().__init__("camera-front", fd)
         self.story = story
 
     def keep(self, fd: int) -> bool:
@@ -135,3 +135,30 @@ async def test_a_source_that_has_ended_leaves_its_successors_device_kept(plug: P
         await idle(gone)
         assert successor._device
         assert story == [None, successor._device.fileno()]
+
+
+async def test_a_device_that_was_kept_is_taken_over_and_left_to_the_next_process(
+    plug: Plug,
+) -> None:
+    reading, writing = os.pipe()
+    story: list[int | None] = []
+    device = FakeDevice([stamped(1)])
+    source = plug(device, kept=Noted(story, reading))
+    async with asyncio.timeout(5), images_of(source) as images:
+        await anext(images)
+        source.hand_over()
+    assert device.story == ["adopt", *OPENED, "leave"]
+    assert None not in story, "it stays with systemd"
+    os.close(writing)
+
+
+async def test_after_a_reload_the_device_is_kept_anew(plug: Plug) -> None:
+    story: list[int | None] = []
+    before = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    await watch(before, 1)
+    after = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    after.succeed(before)
+    await watch(after, 1)
+    kept, dropped = story[::2], story[1::2]
+    assert all(kept)
+    assert dropped == [None, None]
