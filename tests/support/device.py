@@ -73,12 +73,14 @@ class Setting:
     Attributes:
         refuses: What setting it answers.
         rounds_to: It takes multiples of this only.
+        drifts: An automatic control decides its value: another one whenever it is read.
     """
 
     control: Control
     value: int = 0
     refuses: OSError | None = None
     rounds_to: int = 1
+    drifts: bool = False
 
 
 def setting(name: str, value: int = 0, **more: object) -> Setting:
@@ -107,7 +109,7 @@ class FakeDevice:
         blind: Paths of its nodes that give no pictures.
         fails: What a step of an opening answers, by its name: open, querycap (open fails after the
             kernel has opened), modes, configure, start, controls.
-        stuck: The step at which the kernel waits until `answers` is set.
+        stuck: The steps at which the kernel waits until `answers` is set.
         settings: Its controls by name.
         story: Each step as it was begun; "close" or "leave" for each that ended an opening.
         paths: What was opened, in order.
@@ -159,7 +161,7 @@ class FakeDevice:
         """Note a step of an opening, wait if the kernel is stuck there, and fail if it does."""
         self._latest = capture
         self.story.append(told or step)
-        if self.stuck == step:
+        if step in self.stuck.split():
             assert self.answers.wait(10), "a test has left the kernel stuck"
         if step in self.fails:
             raise self.fails[step]
@@ -250,14 +252,17 @@ class FakeCapture(Capture):
         return [each.control for each in self._device.settings.values()]
 
     def control_value(self, control: Control) -> int:
-        return self._device.settings[control.name].value
+        known = self._device.settings[control.name]
+        if known.drifts:
+            self._device.settings[control.name] = replace(known, value=known.value + 1)
+        return known.value
 
     def set_control(self, control: Control, value: int) -> None:
         known = self._device.settings[control.name]
         self._device.begin(self, "set", f"set {control.name} {value}")
         if known.refuses:
             raise known.refuses
-        rounded = value - value % known.rounds_to
+        rounded = known.value if known.drifts else value - value % known.rounds_to
         self._device.settings[control.name] = replace(known, value=rounded)
 
 

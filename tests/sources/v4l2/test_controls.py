@@ -54,6 +54,32 @@ def test_what_the_camera_makes_of_a_value_is_told_once() -> None:
     assert values_of(device) == {"gain": 20, "contrast": 3}
 
 
+def test_a_control_that_another_decides_is_told_once_whatever_it_is() -> None:
+    """An automatic one gives it another value at each opening."""
+    _, capture = camera(setting("exposure", drifts=True))
+    controls = Controls({"exposure": 100})
+    assert len(told(controls, capture, times=20)) == 1
+
+
+def test_a_control_is_told_anew_when_it_should_be_something_else() -> None:
+    _, capture = camera(setting("gain", rounds_to=10))
+    controls = Controls({"gain": 25})
+    told(controls, capture)
+    with capture_logs() as logs:
+        for value in (25, 37, 37):
+            controls.change(capture, {"gain": value})
+    assert [entry["reason"] for entry in logs] == ["gain was set to 37 and is 30"]
+
+
+@pytest.mark.parametrize("drifts", [True, False])
+def test_what_was_told_does_not_grow(drifts: bool) -> None:
+    _, capture = camera(setting("gain", rounds_to=256, drifts=drifts))
+    controls = Controls({"gain": 25})
+    for value in range(1, 200):
+        controls.change(capture, {"gain": value})
+    assert len(controls.said) == 1
+
+
 def test_what_the_camera_has_not_is_told_once_with_what_it_has() -> None:
     _, capture = camera(setting("gain"), setting("contrast"))
     controls = Controls({"gian": 25, "contrast": 3})
@@ -174,3 +200,45 @@ def test_a_change_sets_automatic_controls_first() -> None:
     device, capture = camera(setting("exposure"), setting("auto_exposure"))
     Controls({}).change(capture, {"exposure": 9, "auto_exposure": 1})
     assert device.story[-2:] == ["set auto_exposure 1", "set exposure 9"]
+
+
+# A reload
+
+
+@pytest.mark.parametrize(
+    ("before", "changed", "after", "expected"),
+    [
+        ({}, {"gain": 9}, {}, {"gain": 9}),
+        ({"gain": 5}, {"gain": 9}, {"gain": 5}, {"gain": 9}),
+        ({"gain": 5}, {"gain": 9}, {"gain": 6}, {"gain": 6}),  # the file was changed, too
+        ({}, {"gain": 9}, {"gain": 6}, {"gain": 6}),
+        ({"gain": 5}, {"gain": 9}, {}, {}),
+        ({"gain": 5}, {}, {"gain": 6}, {"gain": 6}),
+        ({"gain": 5}, {"contrast": 9}, {"gain": 6}, {"gain": 6, "contrast": 9}),
+    ],
+)
+def test_what_people_have_set_outlives_a_reload(
+    before: dict[str, int],
+    changed: dict[str, int],
+    after: dict[str, int],
+    expected: dict[str, int],
+) -> None:
+    _, capture = camera(setting("gain"), setting("contrast"))
+    first, second, third = Controls(before), Controls(after), Controls(after)
+    first.change(capture, changed)
+    second.succeed(first)
+    third.succeed(second)  # and a second one, which changes something else
+    for controls in (second, third):
+        device, capture = camera(setting("gain", -1), setting("contrast", -1))
+        controls.apply(capture)
+        assert {n: v for n, v in values_of(device).items() if v >= 0} == expected
+
+
+def test_what_was_told_is_not_told_again_after_a_reload() -> None:
+    _, capture = camera(setting("gain", rounds_to=10))
+    first = Controls({"gain": 25})
+    told(first, capture)
+    for wanted, count in ((25, 0), (35, 1)):
+        second = Controls({"gain": wanted})
+        second.succeed(first)
+        assert len(told(second, capture)) == count

@@ -2,9 +2,12 @@
 
 import asyncio
 import errno
+import time
 
 import pytest
 
+from mjrelay.devices.capture import Buffer
+from mjrelay.devices.modes import Mode
 from mjrelay.devices.udev import Hotplug
 from mjrelay.errors import (
     SourceUnreachable,
@@ -13,6 +16,8 @@ from tests.support import pictures
 from tests.support.device import (
     DAMAGED,
     FALSE_ALARM,
+    MJPG,
+    YUYV,
     Desk,
     FakeDevice,
     failure,
@@ -32,6 +37,21 @@ async def test_images_come_as_the_camera_made_them(plug: Plug) -> None:
     assert await watch(source, 3) == [stamped(1), stamped(2), stamped(3)]
     assert device.story == [*OPENED, "close"]
     assert source.tally.dropped == {}
+
+
+@pytest.mark.parametrize(("mode", "data"), [(MJPG, stamped(1)), (YUYV, bytes(64 * 48 * 2))])
+async def test_a_picture_is_shown_with_the_time_of_its_capture(
+    plug: Plug, mode: Mode, data: bytes
+) -> None:
+    captured = time.monotonic() - 0.5
+    device = FakeDevice([Buffer(data, captured)])
+    device.modes = [mode]
+    shown: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(5), plug(device).open() as stream:
+        streaming = asyncio.ensure_future(stream(lambda _, when: shown.set_result(when)))
+        assert await shown == captured
+        streaming.cancel()
+        await asyncio.wait([streaming])
 
 
 async def test_a_fault_of_whoever_takes_the_images_is_not_the_device_s(plug: Plug) -> None:
