@@ -115,7 +115,7 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Holders:
     """
     holders = []
     try:
-        remote = _remote_folders()
+        remote = _remote_folders(proc)
         processes = [path for path in proc.iterdir() if path.name.isdecimal()]
         hidden = _sees_few(proc)
     except OSError:  # no more files may be open
@@ -135,7 +135,7 @@ def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool
     """Whether a process that had a device still has it. False also where we cannot tell."""
     process = proc / str(holder.pid)
     try:
-        return _holds(process, number, _remote_folders())
+        return _holds(process, number, _remote_folders(proc))
     except OSError:
         return False
 
@@ -177,9 +177,9 @@ def _is_local(file: Path, remote: tuple[str, ...]) -> bool:
     return path.startswith("/") and not path.startswith(remote)
 
 
-def _remote_folders() -> tuple[str, ...]:
+def _remote_folders(proc: Path) -> tuple[str, ...]:
     """Where file systems of other computers are mounted."""
-    lines = (line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines())
+    lines = (line.split(" ") for line in (proc / "self/mounts").read_text().splitlines())
     folders = [folder for _, folder, kind, *_ in lines if kind.startswith(_REMOTE)]
     # A space, tab or backslash is written as \040, \011 or \134.
     return tuple(_OCTAL.sub(lambda code: chr(int(code[1], 8)), f"{f}/") for f in folders)

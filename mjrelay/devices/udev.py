@@ -1,10 +1,10 @@
-"""Hotplug: cameras as they come and go. The only importer of pyudev."""
+"""Hotplug: cameras as they come and go. The only importer of pyudev, which has no types."""
 
 import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ _UDEV_CONTROL = Path("/run/udev/control")
 
 
 class HotplugUnavailable(MjrelayError):
-    """Nobody tells us of cameras that come and go; the message says why."""
+    """We are not told of cameras that come and go; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Hotplug:
     """Something happened to the cameras.
 
     Attributes:
-        action: A node was added or removed; or news were lost: look at everything again.
+        action: A node was added or removed; or events were lost: look at everything again.
         path: The node, such as `/dev/video0`; empty with `rescan`.
     """
 
@@ -31,25 +31,15 @@ class Hotplug:
     path: str = ""
 
 
-async def hotplug_events() -> AsyncGenerator[Hotplug, None]:
-    """Yield what happens to video nodes, from the first step of the iteration on.
+def listen(control: Path = _UDEV_CONTROL) -> Any:
+    """Subscribe to udev: a monitor of pyudev's. It loads a library, which takes a while.
 
-    Close it with `aclosing`. It cannot know about a container whose host tells it nothing: then it
-    waits for ever.
+    Args:
+        control: The socket that is there while udev runs.
 
     Raises:
-        HotplugUnavailable: libudev, udev or netlink is missing, or broke.
+        HotplugUnavailable: libudev, udev or netlink is missing.
     """
-    monitor = await asyncio.to_thread(_listen)
-    while True:
-        await _readable(monitor.fileno())
-        event = _next(monitor)
-        if event:
-            yield event
-
-
-def _listen() -> Any:
-    """Subscribe to udev. It loads a library, which takes a while."""
     try:
         import pyudev  # noqa: PLC0415 - only for cameras here
 
@@ -63,9 +53,29 @@ def _listen() -> Any:
             f"udev cannot be listened to: {error.strerror or error} "
             "(in a systemd unit, RestrictAddressFamilies= must name AF_NETLINK)"
         ) from error
-    if not _UDEV_CONTROL.exists():
+    if not control.exists():
         raise HotplugUnavailable("udev is not running here; in a container mount /run/udev")
     return monitor
+
+
+async def hotplug_events(listen: Callable[[], Any] = listen) -> AsyncGenerator[Hotplug, None]:
+    """Yield what happens to video nodes, from the first step of the iteration on.
+
+    Close it with `aclosing`. In a container whose host passes nothing on it waits for ever: it
+    cannot tell.
+
+    Args:
+        listen: Subscribes to udev; called in a thread.
+
+    Raises:
+        HotplugUnavailable: libudev, udev or netlink is missing, or broke.
+    """
+    monitor = await asyncio.to_thread(listen)
+    while True:
+        await _readable(monitor.fileno())
+        event = _next(monitor)
+        if event:
+            yield event
 
 
 async def _readable(file: int) -> None:

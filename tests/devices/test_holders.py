@@ -152,6 +152,7 @@ def proc(tmp_path: Path) -> Proc:
     proc.add(1, "/sbin/init", opens="/dev/null", cgroup="0::/init.scope")
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("pid:[4026531836]")
+    (tmp_path / "self/mounts").write_text("/dev/sda1 / ext4 rw 0 0\n")
     return proc
 
 
@@ -260,26 +261,22 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of which it was asked what they are."""
     asked: list[str] = []
-    is_device = holders._is_device
+    ask = Path.stat
 
-    def note(path: Path, number: int) -> bool:
+    def note(path: Path, **options: bool) -> os.stat_result:
         asked.append(str(path.readlink()) if path.parent.name == "fd" else str(path))
-        return is_device(path, number)
+        return ask(path, **options)
 
-    monkeypatch.setattr(holders, "_is_device", note)
+    monkeypatch.setattr(Path, "stat", note)
     return asked
 
 
 @pytest.mark.parametrize("remote", [True, False])
 def test_in_folders_of_other_computers_nothing_is_asked(
-    proc: Proc,
-    elsewhere: Path,
-    asked: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    remote: bool,
+    proc: Proc, elsewhere: Path, asked: list[str], remote: bool
 ) -> None:
-    folder = f"{elsewhere.parent}/" if remote else f"{elsewhere.parent}-of-another-name/"
-    monkeypatch.setattr(holders, "_remote_folders", lambda: (folder,))
+    folder = elsewhere.parent if remote else f"{elsewhere.parent}-of-another-name"
+    (proc.root / "self/mounts").write_text(f"server:/x {folder} nfs4 rw 0 0\n")
     proc.add(812, opens=str(elsewhere))
     proc.add(813, opens="/dev/null", maps=f"7f1c-7f1d rw-s 0 00:05 331    {elsewhere}\n")
     found = [holder.pid for holder in find_holders(FULL, proc.root).found]
@@ -305,10 +302,10 @@ server:/e /mnt/my\040files nfs rw 0 0
 
 
 @pytest.fixture
-def remote_folders(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+def remote_folders(proc: Proc) -> tuple[str, ...]:
     """What is found to be of other computers, of MOUNTS."""
-    monkeypatch.setattr(Path, "read_text", lambda *_args, **_options: MOUNTS)
-    return holders._remote_folders()
+    (proc.root / "self/mounts").write_text(MOUNTS)
+    return holders._remote_folders(proc.root)
 
 
 def test_which_folders_are_of_other_computers(remote_folders: tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
             patch.setattr(os, "read", read)
             return kmsg.recent_messages(ABOUT, within=5.0, path=path)
 
-    monkeypatch.setattr(kmsg, "_now", lambda: NOW)
+    monkeypatch.setattr("time.clock_gettime", lambda _clock: NOW)
     return said
 
 

@@ -9,27 +9,28 @@ import struct
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pyudev
 
-from mjrelay.devices import udev
-from mjrelay.devices.udev import Hotplug, HotplugUnavailable, hotplug_events
+from mjrelay.devices.udev import Hotplug, HotplugUnavailable, hotplug_events, listen
 from tests.devices.tree import open_files
 
 NETLINK_KOBJECT_UEVENT = 15
 UDEV_GROUP = 2
 # How udev hashes "video4linux", for its filter in the kernel.
 VIDEO4LINUX = 0xE9CF3931
-LISTEN = udev._listen
 
 
-@pytest.fixture(autouse=True)
-def _udev_is_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "control").touch()
-    monkeypatch.setattr(udev, "_UDEV_CONTROL", tmp_path / "control")
+@pytest.fixture
+def control(tmp_path: Path) -> Path:
+    """The socket of an udev that runs."""
+    control = tmp_path / "control"
+    control.touch()
+    return control
 
 
 @pytest.fixture(autouse=True)
@@ -78,15 +79,12 @@ class Monitor:
 
 
 @contextlib.contextmanager
-def hearing(
-    patch: pytest.MonkeyPatch, *news: Device | OSError | None
-) -> Iterator[AsyncGenerator[Hotplug, None]]:
-    with contextlib.closing(Monitor(*news)) as monitor, patch.context() as here:
-        here.setattr(udev, "_listen", lambda: monitor)
-        yield hotplug_events()
+def hearing(*news: Device | OSError | None) -> Iterator[AsyncGenerator[Hotplug, None]]:
+    with contextlib.closing(Monitor(*news)) as monitor:
+        yield hotplug_events(lambda: monitor)
 
 
-async def test_cameras_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cameras_come_and_go() -> None:
     news = (
         Device("add", "/dev/video0"),
         Device("change", "/dev/video0"),
@@ -94,30 +92,30 @@ async def test_cameras_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
         Device("add", None),
         Device("remove", "/dev/video0"),
     )
-    with hearing(monkeypatch, *news) as events:
+    with hearing(*news) as events:
         assert await anext(events) == Hotplug("add", "/dev/video0")
         assert await anext(events) == Hotplug("remove", "/dev/video0")
         await events.aclose()
 
 
-async def test_lost_news_mean_to_look_at_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_news_mean_to_look_at_everything() -> None:
     full = OSError(errno.ENOBUFS, "No buffer space available")
-    with hearing(monkeypatch, full, Device("add", "/dev/video0")) as events:
+    with hearing(full, Device("add", "/dev/video0")) as events:
         assert await anext(events) == Hotplug("rescan")
         assert await anext(events) == Hotplug("add", "/dev/video0")
         await events.aclose()
 
 
-async def test_a_broken_monitor_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_monitor_ends_it() -> None:
     with (
-        hearing(monkeypatch, OSError("Error while polling fd")) as events,
+        hearing(OSError("Error while polling fd")) as events,
         pytest.raises(HotplugUnavailable, match="broke off: Error while polling"),
     ):
         await anext(events)
 
 
-async def test_a_cancelled_wait_leaves_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hearing(monkeypatch, None) as events:
+async def test_a_cancelled_wait_leaves_no_reader() -> None:
+    with hearing(None) as events:
         task = asyncio.create_task(anext(events))
         await asyncio.sleep(0.05)
         task.cancel()
@@ -147,9 +145,8 @@ async def test_without_netlink_it_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_without_udev_it_says_so(tmp_path: Path) -> None:
-    (tmp_path / "control").unlink()
     with pytest.raises(HotplugUnavailable, match="udev is not running here"):
-        await anext(hotplug_events())
+        await anext(hotplug_events(partial(listen, tmp_path / "control")))
 
 
 @contextlib.contextmanager
@@ -180,9 +177,9 @@ def announce(connection: socket.socket, action: str, name: str) -> None:
         connection.sendto(header + hashes + text, (0, UDEV_GROUP))
 
 
-async def test_real_news_are_heard() -> None:
+async def test_real_news_are_heard(control: Path) -> None:
     with daemon() as voice:
-        async with aclosing(hotplug_events()) as events:
+        async with aclosing(hotplug_events(partial(listen, control))) as events:
             first = asyncio.create_task(anext(events))
             await asyncio.sleep(0.3)
             announce(voice, "add", "video7")
@@ -191,18 +188,17 @@ async def test_real_news_are_heard() -> None:
             assert await anext(events) == Hotplug("remove", "/dev/video7")
 
 
-def little_room() -> Any:
+def listen_with_little_room(control: Path) -> Any:
     """Listen, with room for two or three news."""
-    monitor = LISTEN()
+    monitor = listen(control)
     with socket.socket(fileno=os.dup(monitor.fileno())) as ears:
         ears.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     return monitor
 
 
-async def test_real_news_that_are_lost_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udev, "_listen", little_room)
+async def test_real_news_that_are_lost_are_noticed(control: Path) -> None:
     with daemon() as voice:
-        async with aclosing(hotplug_events()) as events:
+        async with aclosing(hotplug_events(partial(listen_with_little_room, control))) as events:
             first = asyncio.create_task(anext(events))
             await asyncio.sleep(0.3)
             announce(voice, "add", "video0")
