@@ -118,8 +118,8 @@ class SourceBusy(SourceError):
 
     Args:
         reason: As for every source error; so is `hint`.
-        taken: Whether another process has it, or may have it. False: nobody has, and still it is
-            busy.
+        taken: Whether another process has it, or may have it. False: we could look into every
+            process and none has it, so that a reset disturbs nobody and may help.
     """
 
     kind = "busy"
