@@ -1,1 +1,1 @@
-"""Cameras of this computer: which there are, who holds them, when they come and go."""
+"""Cameras of this computer: which there are, which processes hold them, when they come and go."""

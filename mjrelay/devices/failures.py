@@ -10,7 +10,7 @@ from mjrelay.devices.modes import Mode, lower
 from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceRefused, SourceUnreachable
 
 GONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
-"""What every request to a device that was unplugged or reset answers."""
+"""The error numbers of every request to a device that was unplugged or reset."""
 BUSY = errno.EBUSY
 
 _MANY_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
@@ -25,7 +25,7 @@ _CABLE = "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
 def reason(error: OSError, kernel: Sequence[str] = ()) -> str:
-    """The request that failed, and what the kernel said about it."""
+    """One line: the request that failed, its error, and the kernel's messages about it."""
     said = f" (kernel: {'; '.join(kernel)})" if kernel else ""
     return f"{error.filename or 'the camera'}: {error.strerror or error}{said}"
 
@@ -41,7 +41,7 @@ def source_error(
 
     Args:
         error: Its `filename` names the request.
-        kernel: What uvcvideo said about the device lately.
+        kernel: The kernel's latest messages about the device.
         mode: The mode in use or tried.
         has: The modes the device has.
     """
@@ -67,7 +67,7 @@ def _no_fault_of_the_camera(error: OSError, mode: Mode | None, has: Sequence[Mod
 
 
 def gone() -> SourceUnreachable:
-    """The source error for a device that is no longer there."""
+    """The source error of a device that is no longer there."""
     return SourceUnreachable("the camera was unplugged or reset", "plug it in again")
 
 

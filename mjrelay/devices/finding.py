@@ -33,8 +33,8 @@ def find_node(
 ) -> VideoNode:
     """The node an address names now.
 
-    A `usb:` address leads to the first of the device's nodes; `siblings` has the rest. A link is
-    trusted. A bare /dev/videoN is followed to the camera that was there before.
+    A `usb:` address leads to the first of the device's nodes; `siblings` gives the others. A link
+    is trusted. A bare /dev/videoN is followed to the camera that was there before.
 
     Args:
         address: What the configuration says.
@@ -62,15 +62,15 @@ def node_at(path: str, root: Path = ROOT) -> VideoNode:
     try:
         status = under(root, path).stat()
     except OSError as error:
-        raise SourceUnreachable(f"{path} is not there", _who_is_there(root)) from error
+        raise SourceUnreachable(f"{path} is not there", _cameras_there(root)) from error
     number = status.st_rdev if stat.S_ISCHR(status.st_mode) else 0
     for node in video_nodes(root):
         if node.number == number:
             return node
-    # What a container was given stays there when the camera goes.
+    # A node that was given to a container stays there when its camera goes.
     if os.major(number) == _V4L_MAJOR:
-        raise SourceUnreachable(f"there is no camera behind {path}", _who_is_there(root))
-    raise SourceRefused(f"{path} is not a camera", _who_is_there(root))
+        raise SourceUnreachable(f"there is no camera behind {path}", _cameras_there(root))
+    raise SourceRefused(f"{path} is not a camera", _cameras_there(root))
 
 
 def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> VideoNode:
@@ -79,7 +79,7 @@ def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> Video
     at_home = [device for device in matching if seen and device.port == seen.port]
     chosen = at_home or matching
     if not chosen:
-        raise SourceUnreachable(f"{address.label} is not there", _who_is_there(root))
+        raise SourceUnreachable(f"{address.label} is not there", _cameras_there(root))
     firsts = [nodes_of(device, nodes)[0] for device in chosen]
     if len(firsts) > 1:
         ports = " and ".join(device.port for device in chosen)
@@ -107,7 +107,7 @@ def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
     if len(found) == 1:
         return nodes_of(found[0], nodes)[0]
     if here is None:
-        return node_at(path, root)  # which says so
+        return node_at(path, root)  # raises what is to be said of that
     other = here.usb.model if here.usb else here.name
     raise SourceUnreachable(
         f"another camera ({other}) is at {path} now",
@@ -115,10 +115,10 @@ def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
     )
 
 
-def _who_is_there(root: Path) -> str:
+def _cameras_there(root: Path) -> str:
     """The cameras that are there, as a hint."""
     nodes = video_nodes(root)
-    # Not those of other buses: a Raspberry Pi has a dozen, of its codecs.
+    # USB only: a Raspberry Pi has a dozen other nodes, which belong to its codecs.
     firsts = [n for n in nodes if n.usb and n == nodes_of(n.usb, nodes)[0]]
     names = [stable_name(node, root) or node.path for node in firsts][:_MOST_NAMED]
     if not names:

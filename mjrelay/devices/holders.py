@@ -25,9 +25,9 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _FILE = re.compile(r"^[^-].*(/|\.\w+$)")
 _INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
-# Systemd's cgroup, of the unified hierarchy or of the old kind.
+# The cgroup systemd put a process into, in the unified hierarchy or in that of old.
 _SYSTEMD_GROUP = re.compile(r"^(?:0:|\d+:name=systemd):(/.*)$", re.MULTILINE)
-# The namespace a computer starts with; any other hides the processes outside.
+# The process namespace a computer starts with. From inside any other, most processes are unseen.
 _EVERY_PROCESS = "pid:[4026531836]"
 
 
@@ -38,7 +38,7 @@ class Holder:
     Attributes:
         command: Its command line without secrets, or `[name]` if it has none.
         unit: The systemd unit it runs in.
-        of_user: Whether that unit is one of a user's own.
+        of_user: Whether that unit is of a user's own systemd.
     """
 
     pid: int
@@ -141,7 +141,7 @@ def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool
 
 
 def _sees_few(proc: Path) -> bool:
-    """Whether some processes are not even listed: of other users, or outside of our container."""
+    """Whether /proc leaves out some processes: other users', or those outside of our container."""
     try:
         space = str((proc / "self/ns/pid").readlink())
     except OSError:
@@ -155,7 +155,7 @@ def _holds(process: Path, number: int, remote: tuple[str, ...]) -> bool:
     Args:
         process: Its directory in /proc.
         number: The device's number.
-        remote: Folders in which nothing can be asked without the risk to hang.
+        remote: Folders of other computers, where asking about a file may hang.
     """
     files = (process / "fd").iterdir()
     if any(_is_device(file, number) for file in files if _is_local(file, remote)):
@@ -166,9 +166,9 @@ def _holds(process: Path, number: int, remote: tuple[str, ...]) -> bool:
 
 
 def _is_local(file: Path, remote: tuple[str, ...]) -> bool:
-    """Whether a descriptor leads to a path that can be asked without harm.
+    """Whether a descriptor leads to a path on this computer, which can be asked about safely.
 
-    To any path, not only into /dev: a container may have its cameras elsewhere.
+    Not only into /dev: a container may have its cameras elsewhere.
     """
     try:
         path = str(file.readlink())
@@ -178,7 +178,7 @@ def _is_local(file: Path, remote: tuple[str, ...]) -> bool:
 
 
 def _remote_folders(proc: Path) -> tuple[str, ...]:
-    """Where file systems of other computers are mounted."""
+    """The folders where file systems of other computers are mounted."""
     lines = (line.split(" ") for line in (proc / "self/mounts").read_text().splitlines())
     folders = [folder for _, folder, kind, *_ in lines if kind.startswith(_REMOTE)]
     # A space, tab or backslash is written as \040, \011 or \134.
@@ -194,7 +194,7 @@ def _is_device(path: Path, number: int) -> bool:
 
 
 def _can_hold(process: Path) -> bool:
-    """Whether a process has files at all: the kernel's own and the dead have not."""
+    """Whether a process can have files open: the kernel's own and those that ended cannot."""
     try:
         # The name in parentheses may hold anything, parentheses too.
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -209,7 +209,7 @@ def _can_hold(process: Path) -> bool:
 def _holder(process: Path, proc: Path) -> Holder:
     unit, of_user = _unit(process)
     pid = int(process.name)
-    # Not the advice to stop ourselves for what a child of ours does.
+    # A child of ours runs in our unit: do not advise to stop that.
     ours = unit == _unit(proc / "self")[0] and pid != os.getpid()
     return Holder(pid, _command(process), None if ours else unit, of_user)
 

@@ -1,4 +1,4 @@
-"""What the kernel last said about a device: it often knows why a camera fails, and nobody else."""
+"""The kernel's latest messages about a device: often they alone tell why a camera fails."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Longer than any record: a shorter buffer is refused.
 _RECORD_SIZE = 2**13
-# More than any kernel keeps, should it speak faster than we read.
+# More than any kernel keeps: an end, should it write faster than we read.
 _MAX_RECORDS = 100_000
 # A hint has no room for more.
 _MAX_MESSAGES = 3
@@ -33,7 +33,7 @@ def recent_messages(
     names = "|".join(map(re.escape, about))
     subject = re.compile(rf"(?<!\w)(?:{names})(?!\d|\.\d)")
     since = _now() - within
-    # A dict, for its order: what is said again moves to the end.
+    # A dict, for its order: a message that is repeated moves to the end.
     found: dict[str, None] = {}
     for record in _records(path):
         said_at, message = _parse(record)
@@ -44,12 +44,12 @@ def recent_messages(
 
 
 def _now() -> float:
-    # The kernel stamps its messages with a clock that nobody sets right: not NTP either.
+    # The clock which the kernel stamps its messages with. Nothing adjusts it, not even NTP.
     return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
 def _records(path: Path) -> Iterator[str]:
-    """Read all that is there."""
+    """Read all records that the kernel still has."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -70,7 +70,7 @@ def _records(path: Path) -> Iterator[str]:
 
 
 def _parse(record: str) -> tuple[float, str]:
-    """When something was said, in seconds, and what; nothing if it was no trouble of the kernel."""
+    """The time and the text of a message; 0 and no text if it is not a warning of the kernel's."""
     # The lines after the first are properties for programs.
     match = _RECORD.match(record)
     if not match or int(match[1]) > _WARNING:

@@ -22,8 +22,9 @@ class Mode:
 
     Attributes:
         format: Four letters, as in MJPG.
-        width: In pixels; so is `height`.
-        rates: Pictures per second it can be set to; empty where the device does not tell.
+        width: In pixels.
+        height: In pixels.
+        rates: Pictures per second that can be set; empty where the device does not tell.
         between: Any rate between the first and the last can be set.
     """
 
@@ -48,9 +49,9 @@ class Wanted:
     """What the configuration asks for.
 
     Attributes:
-        size: Width and height, or None for what suits.
-        fps: Pictures per second, or 0 for what suits.
-        format: Four letters, or empty for what suits.
+        size: Width and height in pixels; None leaves the choice to us.
+        fps: Pictures per second; 0 leaves the choice to us.
+        format: Four letters; empty leaves the choice to us.
     """
 
     size: tuple[int, int] | None = None
@@ -66,7 +67,8 @@ class Wanted:
 def choose(modes: Iterable[Mode], wanted: Wanted) -> tuple[Mode, float | None] | None:
     """The mode to use and its rate, or None if the device has none that fits.
 
-    JPEG comes before what must be encoded; then the size nearest to what suits; then the rate.
+    JPEG is preferred to formats that we must encode; then the size nearest to the usual one; then
+    the rate.
     """
     usable = [mode for mode in modes if mode.format in (*PASSED_THROUGH, *ENCODED)]
     fitting = [mode for mode in usable if _fits(mode, wanted)]

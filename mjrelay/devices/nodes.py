@@ -1,4 +1,4 @@
-"""Which capture devices there are, read from sysfs: no udev needed, and containers have it too.
+"""Which video nodes there are, read from sysfs: that needs no udev, and is there in containers too.
 
 Every function takes the `root` under which /sys and /dev are found, and reads files: call them in
 a worker thread.
@@ -14,7 +14,7 @@ from mjrelay.configuration.address import V4l2Address
 
 ROOT = Path("/")
 """Under which /sys and /dev are found, unless a test has its own."""
-# What udev writes as _ where it makes a link of a serial number.
+# The characters of a serial number which udev writes as _ in the names of its links.
 _ODD = re.compile(r"(?![\w#+.:=@-])[\x00-\x7f]")
 
 
@@ -25,7 +25,8 @@ class UsbDevice:
     Attributes:
         sysfs: Its directory in /sys.
         port: Where it is plugged in, as the kernel writes it: `1-1.2`.
-        vendor: Four lower-case hexadecimal digits; so is `product`.
+        vendor: Its maker's USB id: four lower-case hexadecimal digits.
+        product: The id the maker gave its model: four such digits.
         serial: May be empty, hold spaces, or be the same for every device of its model.
         model: Its name for people.
     """
@@ -39,7 +40,7 @@ class UsbDevice:
 
     @property
     def address(self) -> str:
-        """The SOURCE that names it at any port: `usb:VVVV:PPPP`, then `:SERIAL` if it has one."""
+        """A SOURCE that names it at any port: `usb:VVVV:PPPP`, with `:SERIAL` if it has one."""
         return ":".join(filter(None, ("usb", self.vendor, self.product, _cleaned(self.serial))))
 
     @property
@@ -49,7 +50,7 @@ class UsbDevice:
         return Path(f"/dev/bus/usb/{bus:03d}/{number:03d}")
 
     def is_there(self) -> bool:
-        """Whether it, or one of its model, is at its port now."""
+        """Whether it, or another one of the same model, is at its port now."""
         try:
             ids = _read(self.sysfs / "idVendor"), _read(self.sysfs / "idProduct")
         except OSError:
@@ -105,8 +106,7 @@ def siblings(node: VideoNode, root: Path = ROOT) -> list[VideoNode]:
 def stable_name(node: VideoNode, root: Path = ROOT) -> str | None:
     """The SOURCE that will name this node after a reboot too; None if there is none.
 
-    A link by id or a `usb:` address as long as no second camera has the same, else the link by
-    port.
+    It is a link by id or a `usb:` address, or a link by port where a second camera has the same id.
     """
     nodes = video_nodes(root)
     usb = node.usb
@@ -147,7 +147,7 @@ def _usb_device(sysfs: Path) -> UsbDevice | None:
 
 
 def _path_of(number: int, name: str, root: Path) -> str:
-    """The path with a device number. A container may call it otherwise than the kernel does."""
+    """The path with a device number. In a container it may have another name than the kernel's."""
     usual = f"/dev/{name}"
     others = (f"/dev/{path.name}" for path in sorted((root / "dev").glob("video*")))
     return next((path for path in (usual, *others) if _number(path, root) == number), usual)
@@ -181,7 +181,7 @@ def _cleaned(text: str) -> str:
 
 
 def _read(path: Path, usual: str | None = None) -> str:
-    """One line of sysfs. What is missing there is as `usual`, or raises OSError."""
+    """One line of sysfs. A missing file gives `usual`, or raises OSError where that is None."""
     if usual is not None and not path.exists():
         return usual
     text = path.read_bytes().decode("utf-8", "replace").strip()

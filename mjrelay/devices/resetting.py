@@ -1,4 +1,4 @@
-"""Resetting a camera without taking it away from anybody. It may block for seconds."""
+"""Resetting a camera without taking it from another program. It may block for seconds."""
 
 import errno
 import time
@@ -9,6 +9,7 @@ from mjrelay.devices.nodes import UsbDevice, VideoNode
 from mjrelay.devices.timing import USUAL, Timing
 from mjrelay.errors import RemedyFailed, SourceError
 
+# Errors of opening which leave it unknown whether the camera is held.
 _NOT_ASKED = (errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -84,7 +85,7 @@ def _may_be_claimed(path: str, devices: Devices) -> bool:
     device = devices.capture()
     try:
         return device.open(path) and device.is_claimed()
-    except OSError as error:  # most likely of a camera that needs the reset
+    except OSError as error:  # any other error is likely one that the reset is to cure
         return error.errno in _NOT_ASKED
     finally:
         device.close()

@@ -1,4 +1,4 @@
-"""Two remedies for a USB camera that no longer works: a reset, and logging it off and on.
+"""Two remedies for a USB camera that no longer works: a reset of its port, and off and on again.
 
 Both take the camera away from every program that has it open, ours included.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 from mjrelay.devices.nodes import UsbDevice
 from mjrelay.errors import RemedyFailed
 
-# _IO('U', 20). These processors have a bit of their own for "no data".
+# _IO('U', 20). Some processors mark "no data" with a bit where others have none.
 _NO_DATA = 1 << 29 if os.uname().machine.startswith(("mips", "ppc", "sparc", "alpha")) else 0
 _USBDEVFS_RESET = _NO_DATA | ord("U") << 8 | 20
-# Long enough for udev and every program to see it go, and for a camera's supply to settle.
+# Long enough for every program to see it go, and for the camera's power supply to settle.
 _PAUSE = 0.5
 
 _UNPLUG = "unplug the camera and plug it in again"

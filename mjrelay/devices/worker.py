@@ -14,8 +14,8 @@ _Calls = queue.SimpleQueue[tuple["Future[Any]", Callable[[], Any]] | None]
 class Worker:
     """Runs calls in their order, in a thread that starts with the first.
 
-    Unlike those of an executor it does not keep the program from ending: the kernel may hold it for
-    a minute and a half when a camera no longer answers.
+    Unlike an executor's threads it does not keep the program from ending: the kernel may hold it
+    for a minute and a half when a camera no longer answers.
 
     Args:
         name: The thread's name.
@@ -25,7 +25,7 @@ class Worker:
         self._name = name
         self._calls: _Calls = queue.SimpleQueue()
         self._started = False
-        # It ends with whoever made it.
+        # The thread ends when this object is no longer used.
         weakref.finalize(self, self._calls.put, None)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
@@ -52,6 +52,6 @@ def _run_next(calls: _Calls) -> bool:
     if future.set_running_or_notify_cancel():
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it shall see it
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             future.set_exception(error)
     return True
