@@ -148,6 +148,12 @@ class FakeDevice:
             self._latest.play(step)
 
     @property
+    def descriptor(self) -> int:
+        """That of the latest opening."""
+        assert self._latest
+        return self._latest.fileno()
+
+    @property
     def unread(self) -> int:
         """How many steps of the latest opening are still to come."""
         return len(self._latest.steps) if self._latest else 0

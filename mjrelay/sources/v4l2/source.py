@@ -34,7 +34,7 @@ from mjrelay.formats.framer import JpegFramer, plain_image
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import Show, Source, Stream
-from mjrelay.sources.v4l2.controls import Controls
+from mjrelay.sources.v4l2.controls import Controls, Setting
 from mjrelay.sources.v4l2.encoding import Encoder
 from mjrelay.sources.v4l2.opening import Opener
 from mjrelay.sources.v4l2.reading import Reader, ReadFailed
@@ -57,9 +57,9 @@ class V4l2Source(Source):
         timing: How long to wait for what.
 
     Attributes:
-        address: The same. This and what follows is for its successor after a reload.
+        address: As given. Its successor after a reload needs this and the following.
         controls: Its settings as they should be.
-        opener: What it knows of the device.
+        opener: Finds and opens the device.
         worker: The device's thread.
         cost_told: Whether the log was told that its pictures are encoded.
     """
@@ -160,7 +160,7 @@ class V4l2Source(Source):
             self._reader.look()
         return ours
 
-    async def read_controls(self) -> dict[str, Any]:
+    async def read_controls(self) -> dict[str, Setting]:
         """Its settings, as the web shows them."""
         return await self._with_device(self.controls.read)
 
@@ -185,7 +185,7 @@ class V4l2Source(Source):
             return await asyncio.wrap_future(self._submit(work))
 
     async def _answered(self, work: Callable[[], T]) -> T:
-        """Do work in the device's thread, for a stream that has failed if there is no answer."""
+        """Do work in the device's thread. Raises SourceBroken if that takes too long."""
         try:
             return await self._call(work)
         except TimeoutError as error:
@@ -230,9 +230,8 @@ class V4l2Source(Source):
     # Pictures
 
     async def _stream(self, device: Capture, mode: Mode, show: Show) -> None:
-        passed_through = mode.format in modes.PASSED_THROUGH
         try:
-            if passed_through:
+            if mode.format in modes.PASSED_THROUGH:
                 await self._show_framed(device, show)
             else:
                 await self._show_encoded(device, mode, show)

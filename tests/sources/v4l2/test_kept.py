@@ -97,11 +97,11 @@ class Noted(Kept):
 
 async def test_a_device_is_kept_while_it_is_open(plug: Plug) -> None:
     story: list[int | None] = []
-    source = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    device = FakeDevice([stamped(1)])
+    source = plug(device, kept=Noted(story))
     async with asyncio.timeout(5), images_of(source) as images:
         await anext(images)
-        assert source._device
-        assert story == [source._device.fileno()]
+        assert story == [device.descriptor]
     assert story[1:] == [None]
 
 
@@ -128,13 +128,13 @@ async def test_a_source_that_has_ended_leaves_its_successors_device_kept(plug: P
     await until(lambda: "start" in stuck.story)
     watching.cancel()
     await asyncio.wait([watching])
-    successor = plug(FakeDevice([stamped(1)]), kept=Noted(story))
+    device = FakeDevice([stamped(1)])
+    successor = plug(device, kept=Noted(story))
     async with asyncio.timeout(5), images_of(successor) as images:
         await anext(images)
         stuck.answers.set()
         await idle(gone)
-        assert successor._device
-        assert story == [None, successor._device.fileno()]
+        assert story == [None, device.descriptor]
 
 
 async def test_a_device_that_was_kept_is_taken_over_and_left_to_the_next_process(

@@ -34,8 +34,7 @@ async def test_when_the_consumer_stops_nothing_is_left(plug: Plug) -> None:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(5), images_of(source) as images:
         await anext(images)
-        assert source._device
-        file = source._device.fileno()
+        file = device.descriptor
     assert not loop.remove_reader(file), "a dead device would spin the loop"
     assert device.story[-1] == "close"
     assert device.open_now == 0
@@ -48,8 +47,7 @@ async def test_cancelled_while_it_waits_for_a_picture_nothing_is_left(plug: Plug
     watching = asyncio.create_task(watch(source, 2))
     await until(lambda: device.reads)
     await asyncio.sleep(0.02)
-    assert source._device
-    file = source._device.fileno()
+    file = device.descriptor
     watching.cancel()
     await asyncio.wait([watching])
     assert watching.cancelled()
