@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from mjrelay.devices.modes import Mode
 from mjrelay.errors import (
     SourceBroken,
 )
@@ -17,6 +18,8 @@ from mjrelay.sources.v4l2.source import V4l2Source
 from tests.devices.tree import open_files
 from tests.support.device import (
     BRIEF,
+    MJPG,
+    YUYV,
     Desk,
     FakeDevice,
     failure,
@@ -89,6 +92,28 @@ async def test_cancelled_twice_the_close_comes_all_the_same(plug: Plug) -> None:
     await idle(source)
     assert device.open_now == 0
     assert device.story[-1] == "close"
+
+
+@pytest.mark.parametrize(("mode", "data"), [(MJPG, stamped(1)), (YUYV, bytes(64 * 48 * 2))])
+async def test_cancelled_after_any_number_of_turns_nothing_is_left(
+    plug: Plug, mode: Mode, data: bytes
+) -> None:
+    device = FakeDevice([data] * 3)
+    device.modes = [mode]
+    source = plug(device)
+    source.watch(watched=True)
+    await watch(source, 1)  # its thread runs
+    files = open_files()
+    for turns in (*range(40), 100, 300, 1000):
+        watching = asyncio.create_task(watch(source, 1000))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.wait([watching])
+        await idle(source)
+        assert watching.cancelled()
+        assert (device.open_now, open_files()) == (0, files), turns
+        assert len(asyncio.all_tasks()) == 1
 
 
 async def test_a_stuck_opening_is_given_up_and_the_next_one_waits_for_its_turn(plug: Plug) -> None:
