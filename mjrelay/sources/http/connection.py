@@ -58,6 +58,12 @@ class _Inbox(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._use: Callable[[memoryview], Any] | None = None
         self._used: asyncio.Future[Any] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def abort(self) -> None:
+        """Take nothing any more; without a goodbye to the camera."""
+        if self._transport:
+            self._transport.abort()
 
     async def take(self, use: Callable[[memoryview], T | None]) -> T | None:
         """Let `use` have what has come, and what comes, until it makes something of it.
@@ -93,6 +99,7 @@ class _Inbox(asyncio.BufferedProtocol):
             return use(data)
         finally:
             if len(data) == _INBOX_SIZE:
+                assert self._transport
                 self._transport.resume_reading()
 
     def _settle(self, result: Any, error: Exception | None = None) -> None:
@@ -115,6 +122,7 @@ class _Inbox(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         if self._filled == _INBOX_SIZE:
+            assert self._transport
             self._transport.pause_reading()
         if self._use:
             try:
@@ -322,10 +330,13 @@ def _refuse_ourselves(sock: socket.socket) -> None:
 
 
 async def _open(sock: socket.socket, tls: dict[str, Any]) -> tuple[asyncio.Transport, _Inbox]:
-    loop = asyncio.get_running_loop()
+    loop, inbox = asyncio.get_running_loop(), _Inbox()
     try:
-        return await loop.create_connection(_Inbox, sock=sock, **tls)
+        return await loop.create_connection(lambda: inbox, sock=sock, **tls)
     except BaseException:
+        # One that is given up just after the TLS handshake would say goodbye for a second, and
+        # meanwhile keep every new socket from having the number of this one.
+        inbox.abort()
         sock.close()  # a handshake that fails leaves it open
         raise
 
