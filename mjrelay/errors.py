@@ -21,6 +21,7 @@ from typing import ClassVar
 # What to do about faults that show in more than one place.
 SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
 GIVEN_AWAY = "it may have rebooted, or given its only connection to another viewer"
+MORE_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
 LOOK_IN_BROWSER = "open the address in a browser to see what the camera sends"
 
 

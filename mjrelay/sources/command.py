@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import errno
+import io
 import os
+import re
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,15 +19,20 @@ import structlog
 
 from mjrelay.configuration.address import CommandAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import SourceLost, SourceRefused, Tally
+from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
 
 # A program that does not end at SIGTERM within this time is killed. Within the two seconds a
 # shutdown may last.
 _END_TIMEOUT = 1.0
+# What a program wrote before its end is there already; a child of it may hold the pipe open.
+_LAST_WORDS_TIMEOUT = 0.2
 _READ_SIZE = 2**18
-_MAX_LINE = 2**12
+# Of what a program says. A longer line is left out.
+_MAX_LINE = 2**14
+_MOST_OF_A_LINE = 2**10
+_END_OF_LINE = re.compile(rb"[\r\n]+")  # programs show their progress with carriage returns
 
 log = structlog.get_logger()
 
@@ -50,42 +59,28 @@ class CommandSource(Source):
     async def open(self) -> AsyncIterator[Stream]:
         """Start the program, whose images these are."""
         self._last_words.clear()
-        async with _pipe() as (output, stdout), _pipe() as (complaints, stderr):
-            process = await self._start(stdout, stderr)
-            listener = asyncio.create_task(
-                self._listen(complaints), name=f"stderr:{self._arguments[0]}"
-            )
+        async with AsyncExitStack() as lifetimes:
             try:
-                yield partial(self._stream, process, output)
-            finally:
-                listener.cancel()
-                await _end(process)
+                output = await lifetimes.enter_async_context(_pipe())
+                complaints = await lifetimes.enter_async_context(_pipe())
+                listener = await lifetimes.enter_async_context(self._listening(complaints.reader))
+                process = await lifetimes.enter_async_context(
+                    _running(self._arguments, output, complaints)
+                )
+            except OSError as error:
+                raise _not_started(self._arguments[0], error) from error
+            yield partial(self._stream, process, output.reader, listener)
 
     def facts(self) -> dict[str, Any]:
         """Nothing but what its images show."""
         return {"framing": "a program's output"}
 
-    async def _start(self, stdout: int, stderr: int) -> asyncio.subprocess.Process:
-        """Start the program; the descriptors it writes to are its own from then on."""
-        try:
-            return await asyncio.create_subprocess_exec(
-                *self._arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SourceRefused(
-                f"{self._arguments[0]} cannot be started: {error.strerror}",
-                "check that it is installed, spelled right and may be executed",
-            ) from error
-        finally:
-            os.close(stdout)
-            os.close(stderr)
-
     async def _stream(
-        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, show: Show
+        self,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        listener: asyncio.Task[None],
+        show: Show,
     ) -> None:
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
         while data := await output.read(_READ_SIZE):
@@ -94,20 +89,30 @@ class CommandSource(Source):
         for image in framer.finish():
             show(image, time.monotonic())
         await _wait(process)
-        await asyncio.sleep(0)  # lets the listener read the last line
+        await asyncio.wait({listener}, timeout=_LAST_WORDS_TIMEOUT)
         raise SourceLost(_ending(process.returncode, self._arguments[0]), self._explanation())
 
+    @asynccontextmanager
+    async def _listening(self, stderr: asyncio.StreamReader) -> AsyncIterator[asyncio.Task[None]]:
+        """Listen to what the program says about itself, in a task of its own, while entered."""
+        listener = asyncio.create_task(self._listen(stderr), name=f"stderr:{self._arguments[0]}")
+        try:
+            yield listener
+        finally:
+            listener.cancel()
+            await asyncio.wait({listener})
+
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Pass on what the program says about itself; the last line often tells why it ended."""
-        while True:
-            try:
-                line = await stderr.readline()
-            except ValueError:  # longer than the limit: a progress bar
-                continue
-            if not line:
-                return
-            text = redact(line[:_MAX_LINE].decode("utf-8", "replace").strip())
-            if text:
+        """Pass on what the program says; the last line often tells why it ended."""
+        lines = _Lines()
+        while data := await stderr.read(_READ_SIZE):
+            self._note(lines.feed(data))
+        self._note(lines.finish())
+
+    def _note(self, lines: list[bytes]) -> None:
+        for line in lines:
+            # The whole line, before it is cut: half a URL may hold a password and no @ to tell.
+            if text := redact(line.decode("utf-8", "replace").strip())[:_MOST_OF_A_LINE]:
                 self._last_words.append(text)
                 log.debug("command.stderr", line=text)
 
@@ -117,22 +122,101 @@ class CommandSource(Source):
         return self.silent_hint
 
 
+class _Lines:
+    """Cuts bytes into lines.
+
+    A line that is too long is left out: cut somewhere, it might show half a password.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_too_long = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that are whole by now."""
+        *lines, self._rest = _END_OF_LINE.split(self._rest + data)
+        if lines and self._is_too_long:
+            self._is_too_long = False
+            del lines[0]
+        if len(self._rest) > _MAX_LINE:
+            self._is_too_long = True
+            self._rest = b""
+        return [line for line in lines if len(line) <= _MAX_LINE]
+
+    def finish(self) -> list[bytes]:
+        """The last line, if nothing ends it."""
+        return [] if self._is_too_long else [self._rest]
+
+
+@dataclass(frozen=True)
+class _Pipe:
+    """A pipe from a program to us.
+
+    Attributes:
+        reader: What the program writes.
+        theirs: The program's end. It must be closed here once the program has it: the pipe ends
+            when nobody has it any more.
+    """
+
+    reader: asyncio.StreamReader
+    theirs: io.FileIO
+
+
 @asynccontextmanager
-async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
-    """A pipe of our own: what we read from, and the descriptor to hand to a program.
+async def _pipe() -> AsyncIterator[_Pipe]:
+    """A pipe of our own; both of its ends are closed at the end.
 
     asyncio's own pipes stay open, and its `wait()` waits, while any stray child of the program
     holds their other end.
     """
     read_end, write_end = os.pipe()
-    reader = asyncio.StreamReader(limit=_READ_SIZE)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+    with io.FileIO(read_end, "r") as ours, io.FileIO(write_end, "w") as theirs:
+        reader = asyncio.StreamReader(limit=_READ_SIZE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), ours
+        )
+        try:
+            yield _Pipe(reader, theirs)
+        finally:
+            transport.close()
+
+
+@asynccontextmanager
+async def _running(
+    arguments: Sequence[str], output: _Pipe, complaints: _Pipe
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program while entered. At the end, end it and all it started.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    start = asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output.theirs,
+        stderr=complaints.theirs,
+        start_new_session=True,
     )
+    # Never cancelled: asyncio would kill the program alone, and not what it has started already.
+    starting = asyncio.create_task(start)
     try:
-        yield reader, write_end
+        process = await asyncio.shield(starting)
+        output.theirs.close()
+        complaints.theirs.close()
+        yield process
     finally:
-        transport.close()
+        while not starting.done():  # a few turns of the event loop, even if we are cancelled again
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({starting})
+        if not starting.exception():
+            await _end(starting.result())
+
+
+def _not_started(program: str, error: OSError) -> SourceRefused:
+    reason = f"{program} cannot be started: {error.strerror}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return SourceRefused(reason, MORE_FILES)
+    return SourceRefused(reason, "check that it is installed, spelled right and may be executed")
 
 
 def _ending(status: int | None, program: str) -> str:

@@ -13,9 +13,9 @@ import structlog
 from aiohttp import web
 
 from mjrelay.camera.camera import Camera
+from mjrelay.errors import MORE_FILES
 from mjrelay.web.sinks import SocketSink
 
-FULL = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
 _TELL_FULL_EVERY = 60.0
 
 _ids = itertools.count(1)
@@ -66,7 +66,7 @@ class Clients:
         now = time.monotonic()
         if now - self._told_full_at >= _TELL_FULL_EVERY:
             self._told_full_at = now
-            log.warning("relay.full", reason=error.strerror, hint=FULL)
+            log.warning("relay.full", reason=error.strerror, hint=MORE_FILES)
 
     def finish(self, camera: Camera) -> None:
         """Let nobody wait for the frames of a camera that is gone, now or later.

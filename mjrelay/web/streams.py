@@ -6,8 +6,9 @@ import socket
 from aiohttp import web
 
 from mjrelay.camera.camera import Camera
+from mjrelay.errors import MORE_FILES
 from mjrelay.formats import multipart
-from mjrelay.web.clients import CLIENTS, FULL, Client, is_full
+from mjrelay.web.clients import CLIENTS, Client, is_full
 from mjrelay.web.queries import NO_STORE, flag, number
 from mjrelay.web.sinks import SocketSink
 
@@ -84,7 +85,7 @@ def _own_socket(request: web.Request) -> socket.socket:
         if not is_full(error):
             raise ConnectionResetError from error  # the client has gone meanwhile
         request.app[CLIENTS].note_full(error)
-        raise web.HTTPServiceUnavailable(text=f"too many clients: {FULL}") from error
+        raise web.HTTPServiceUnavailable(text=f"too many clients: {MORE_FILES}") from error
     return sock
 
 
