@@ -92,12 +92,15 @@ async def web_server(
     """
     clients = Clients()
     loop = asyncio.get_running_loop()
+    handle_before = loop.get_exception_handler()
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Handle what asyncio has no caller for: a connection that cannot be accepted."""
         error = context.get("exception")
         if is_full(error):
             clients.note_full(error)
+        elif handle_before:
+            handle_before(loop, context)
         else:
             loop.default_exception_handler(context)
 
@@ -133,5 +136,5 @@ async def web_server(
             loop.remove_reader(listener.sock)
         await newcomers.have_asked(runners.values())
         clients.finish_all()
-        loop.set_exception_handler(None)
+        loop.set_exception_handler(handle_before)
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
