@@ -23,13 +23,14 @@ class Report:
         reachable: Whether the source answered at all.
         facts: What opening it found: for HTTP the answer's status, headers and framing.
         pictures: How many came.
-        seconds: For how long they were watched, from the first.
+        seconds: From the first of them to the last.
         first_after: Seconds from dialling to the first picture.
         frame_bytes: Smallest, mean and largest picture.
         tolerated: Quirks met and mended, with their counts.
         dropped: Pictures dropped, by reason.
         holders: Which processes have the device, if that is why it failed.
-        reason: Why it failed, if it did; and `hint`, what to try.
+        reason: Why it failed, if it did.
+        hint: What can be tried then.
     """
 
     source: str
@@ -87,7 +88,7 @@ async def probe(
     Args:
         config: The camera as the daemon would have it.
         seconds: How long to watch after the first picture.
-        progress: Told, now and then, how far it is; an empty text at the end.
+        progress: Told now and then how far it is, and an empty text at the end, whatever that is.
     """
     source = make_source(config)
     source.watch(watched=True)
@@ -114,7 +115,8 @@ async def probe(
             report.hint = source.silent_hint
     except SourceError as error:
         report.reason, report.hint = error.reason, error.hint
-    progress("")
+    finally:
+        progress("")
     report.facts = source.facts()
     report.holders = source.holders
     report.reachable = bool(times) or bool(report.facts.keys() & {"status", "device"})
