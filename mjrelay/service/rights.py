@@ -1,4 +1,4 @@
-"""What the programs we start may do: less than we."""
+"""What the programs that we start may do: less than we may."""
 
 import ctypes
 import os

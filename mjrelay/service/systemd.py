@@ -18,12 +18,12 @@ import structlog
 
 # sd_listen_fds(3): the first descriptor that is handed over.
 _FIRST_FD = 3
-# What we let systemd keep is named so, to tell it from the sockets of a socket unit.
+# The names of what we let systemd keep begin so, to tell it from the sockets of a socket unit.
 _DEVICE, _LISTENER = "camera-", "listen-"
 # systemd ignores a message of more than 4096 bytes, and one with a NUL.
 _LONGEST = 3500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Those that are for us alone, once they are taken from the environment.
+# What was taken out of the environment.
 _variables: dict[str, str] = {}
 
 log = structlog.get_logger()
@@ -194,7 +194,7 @@ class Kept:
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
-        """What was kept, once. The caller closes it."""
+        """The kept descriptor, which the caller closes; None if there is none, or none any more."""
         with self._lock:
             fd, self._fd = self._fd, None
         return fd
@@ -223,7 +223,7 @@ class Kept:
 
 
 class Inheritance:
-    """What systemd handed us at start: once, since descriptors are taken away by taking them.
+    """What systemd handed us at start. Made once: reading it takes it out of the environment.
 
     Attributes:
         sockets: The listening sockets of a socket unit.

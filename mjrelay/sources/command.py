@@ -23,15 +23,16 @@ from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
 
-# A program that does not end at SIGTERM within this time is killed. Within the two seconds a
-# shutdown may last.
+# A program that has not ended this many seconds after SIGTERM is killed, and one that has not ended
+# this many seconds after SIGKILL is left alone. A shutdown may last two seconds in all.
 _END_TIMEOUT = 1.0
-# What a program wrote before its end is there already; a child of it may hold the pipe open.
+# When a program ends, its last words are in the pipe already. A child that outlives it may hold the
+# pipe open: its end is not waited for longer than this.
 _LAST_WORDS_TIMEOUT = 0.2
+# Some pictures of most cameras.
 _READ_SIZE = 2**18
-# Of what a program says. A longer line is left out.
-_MAX_LINE = 2**14
-_MOST_OF_A_LINE = 2**10
+# A line that a program says is left out if it is longer, and cut before it is told.
+_MAX_LINE, _MOST_OF_A_LINE = 2**14, 2**10
 _END_OF_LINE = re.compile(rb"[\r\n]+")  # programs show their progress with carriage returns
 
 log = structlog.get_logger()

@@ -18,16 +18,18 @@ from mjrelay.errors import ListenError
 from mjrelay.service import systemd
 from mjrelay.service.systemd import Inheritance, Kept
 
-# Of unsent bytes the kernel keeps no more than this ready: else its send buffer grows to megabytes
-# and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no cost).
+# At most this many unsent bytes may wait in the kernel. Without a limit its send buffer grows to
+# megabytes, and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no
+# cost).
 _NOTSENT_LOWAT = 16 * 2**10
-# A client whose kernel has not acknowledged or accepted a byte for so many seconds is gone. Longer
-# than any pause of a browser worth waiting for.
+# A client whose kernel has not acknowledged or accepted a byte for this many seconds is gone. No
+# pause of a browser that is worth waiting for is as long.
 DEAD_AFTER = 120.0
-# Half a wall of browsers may come back in the same second.
+# How many clients may connect before one is accepted: all browsers may come back in one second.
 BACKLOG = 1024
-# So long do we wait, under systemd, for addresses that are taken or not there yet: to be started
-# again and again would fill the journal. Shorter than systemd's own patience (TimeoutStartSec=).
+# Under systemd, addresses that are taken or not there yet are waited for this many seconds: ending,
+# and being started again and again, would fill the journal. Shorter than systemd's own patience
+# (TimeoutStartSec=).
 _LISTEN_PATIENCE = 30.0
 _LISTEN_EVERY = 0.5
 
@@ -131,7 +133,7 @@ def _is_at(sock: socket.socket, wanted: ListenAddress) -> bool:
 
 
 def _numeric(address: ListenAddress) -> tuple[int, str]:
-    """A host's family, and its name as numbers; of none that could be listened on."""
+    """A host's address family, and its address in numbers; AF_UNSPEC if it has none."""
     if not address.path:
         with contextlib.suppress(OSError, UnicodeError):
             family, resolved = _resolved(address)
@@ -151,7 +153,7 @@ def _taken_up(kept: Kept, wanted: ListenAddress) -> socket.socket | None:
 
 
 def _listen_patiently(address: ListenAddress, deadline: float) -> socket.socket:
-    """Listen; if that cannot be, try again until a time on the monotonic clock."""
+    """Listen. While that fails, try again until `deadline`, on the monotonic clock."""
     tries = 0
     while True:
         try:

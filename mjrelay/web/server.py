@@ -19,8 +19,8 @@ from mjrelay.web.listening import BACKLOG, Listener
 # aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
 # the part being sent.
 _SHUTDOWN_TIMEOUT = 0.5
-# Who has connected may be so many seconds away from asking: some networks are. Nobody listens any
-# more meanwhile, so that the process after us has the others.
+# A client may need this many seconds between connecting and its request: some networks are slow.
+# Those who connect meanwhile are left to the process after us.
 _MAY_ASK_WITHIN = 0.25
 _LOOK_EVERY = 0.005
 # Browsers send localhost the cookies of everything that ever ran there.
@@ -36,7 +36,7 @@ logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 class _Only(Mapping[str, Camera]):
-    """One of the cameras, as long as it is there."""
+    """One of the cameras, by its name; empty while there is none of that name."""
 
     def __init__(self, name: str, cameras: Mapping[str, Camera]) -> None:
         self._name = name
@@ -55,7 +55,7 @@ class _Only(Mapping[str, Camera]):
 
 
 class _Newcomers:
-    """Tells which connections have asked for nothing yet."""
+    """Tells which connections have not asked for anything yet."""
 
     def __init__(self) -> None:
         # By their transports: aiohttp's own objects cannot be referred to weakly.
@@ -63,16 +63,16 @@ class _Newcomers:
 
     @web.middleware
     async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note who asks."""
+        """Note that a connection has asked for something."""
         if request.transport:
             self._have_asked.add(request.transport)
         return await handler(request)
 
     async def have_asked(self, runners: Collection[web.AppRunner]) -> None:
-        """Wait until each has asked, or had the time to."""
+        """Wait until every connection has asked for something, or has had the time to."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MAY_ASK_WITHIN):
-                # asyncio takes some turns for who has connected just now.
+                # A connection that was accepted just now is listed some turns of the loop later.
                 await asyncio.sleep(_LOOK_EVERY)
                 while any(map(self._is_awaited, runners)):  # noqa: ASYNC110 - aiohttp tells nobody
                     await asyncio.sleep(_LOOK_EVERY)
@@ -86,9 +86,9 @@ class _Newcomers:
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
 ) -> AsyncIterator[Clients]:
-    """Serve while entered; who watches.
+    """Serve while entered. Yields the register of those who watch.
 
-    Leaving ends every stream between two parts, and answers everybody it has let in.
+    Leaving ends every stream between two parts, and answers every client that has connected.
     """
     clients = Clients()
     loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ async def web_server(
                 app.middlewares.insert(0, newcomers.note)
                 runners[only] = web.AppRunner(
                     app,
-                    # Else a client that leaves while its camera is silent would stay for ever.
+                    # Otherwise a client that leaves while its camera is silent stays for ever.
                     handler_cancellation=True,
                     access_log=None,
                     shutdown_timeout=_SHUTDOWN_TIMEOUT,
@@ -132,7 +132,7 @@ async def web_server(
         yield clients
     finally:
         for listener in listeners:
-            # Not closed yet: asyncio drops who has connected and is not served yet.
+            # Not closed yet: asyncio would drop connections that it has accepted just now.
             loop.remove_reader(listener.sock)
         await newcomers.have_asked(runners.values())
         clients.finish_all()

@@ -24,6 +24,7 @@ from mjrelay.sources.v4l2 import source as v4l2
 from tests.support.camera import STREAM, AskAuth, Script, ScriptedCamera, Send
 from tests.support.device import YUYV, FakeDevice, node_at
 from tests.support.device import Step as DeviceStep
+from tests.support.files import descriptors
 from tests.support.pictures import picture, stamped
 from tests.support.quirks import HEALTHY, answer
 from tests.support.serving import config_for, until
@@ -227,7 +228,7 @@ def watched_but_closed() -> set[int]:
     The next one to be opened has the same number, and would be refused by the event loop.
     """
     watched = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
-    return set(watched) - {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+    return set(watched) - descriptors()
 
 
 async def can_be_opened_again(source: Source) -> None:

@@ -1,12 +1,8 @@
 """CommandSource: a program's pictures, its words, and its end."""
 
 import asyncio
-import contextlib
-import os
-import resource
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from mjrelay.configuration.address import CommandAddress
 from mjrelay.errors import MORE_FILES, SourceError, SourceLost, SourceRefused
 from mjrelay.sources import command
 from mjrelay.sources.command import CommandSource
+from tests.support.files import descriptors, room_for
 from tests.support.pictures import picture
 from tests.support.quirks import multipart
 from tests.support.serving import config_for, until
@@ -79,29 +76,6 @@ async def test_a_program_that_is_not_there_is_refused() -> None:
 async def test_one_that_may_not_be_executed_is_refused(tmp_path: Path) -> None:
     error = await end_of(program(str(tmp_path)))
     assert error.reason == f"{tmp_path} cannot be started: Permission denied"
-
-
-@contextlib.contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """Let only so many more files be open."""
-    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 20, most))
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(os.dup(0))
-        for _ in range(count):
-            os.close(taken.pop())
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
-        for descriptor in taken:
-            os.close(descriptor)
-
-
-def descriptors() -> set[int]:
-    return {int(each.name) for each in Path("/proc/self/fd").iterdir()}
 
 
 # Two pipes, /dev/null, and the pipe by which a program that cannot be started is told.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import mmap
 import os
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, cast
 from mjrelay.configuration.address import HttpAddress
 from mjrelay.errors import (
     GIVEN_AWAY,
+    MORE_FILES,
     SLOT_TAKEN,
     SourceError,
     SourceLost,
@@ -385,9 +387,10 @@ def _unreachable(where: str, host: str, error: OSError) -> SourceError:
         )
     # asyncio puts words of its own in place of the kernel's.
     reason = os.strerror(error.errno) if error.errno else str(error)
+    is_full = error.errno in (errno.EMFILE, errno.ENFILE)
     return SourceUnreachable(
         f"no way to {where}: {reason}",
-        "check that the camera is on and in this network",
+        MORE_FILES if is_full else "check that the camera is on and in this network",
     )
 
 
