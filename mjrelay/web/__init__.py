@@ -1,7 +1,8 @@
 """What clients see: addresses, streams, snapshots, status.
 
-aiohttp is loaded here. Its client, which we never use, reads all certificates this computer trusts
-as it is loaded: 0.05 s of CPU and 2 MB (measured). It finds none instead.
+aiohttp is loaded here. As it is loaded, its client, which we never use, reads all certificates that
+this computer trusts. Here it finds none, which saves 0.03 s of CPU at the start and 2 MB as long as
+we run (measured: 0.20 s and 28.5 MB in place of 0.23 s and 30.5 MB).
 """
 
 import importlib
