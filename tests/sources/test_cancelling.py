@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from mjrelay.configuration.address import CommandAddress, TestcardAddress
+from mjrelay.devices.modes import Mode
 from mjrelay.devices.nodes import VideoNode
 from mjrelay.sources import Source, make_source
 from mjrelay.sources.command import CommandSource
@@ -22,7 +23,7 @@ from mjrelay.sources.testcard import TestcardSource
 from mjrelay.sources.v4l2 import opening
 from mjrelay.sources.v4l2 import source as v4l2
 from tests.support.camera import STREAM, AskAuth, Script, ScriptedCamera, Send
-from tests.support.device import YUYV, FakeDevice, node_at
+from tests.support.device import MJPG, YUYV, FakeDevice, node_at
 from tests.support.device import Step as DeviceStep
 from tests.support.files import descriptors
 from tests.support.pictures import picture, stamped
@@ -38,8 +39,8 @@ ONE_PICTURE = Send(answer(picture(1), "image/jpeg"))
 _MAY_STAY = ("asyncio_", "v4l2:")
 # No moment is tried that lies more turns of the event loop after the one before.
 _LARGEST_STEP = 60
-# How many moments are tried once pictures come.
-_WHILE_STREAMING = 3
+# How many moments are tried once pictures come: some lie between two answers of a camera.
+_WHILE_STREAMING = 8
 
 
 @asynccontextmanager
@@ -77,17 +78,16 @@ def http_source(url: str, **options: object) -> Source:
 
 
 @asynccontextmanager
-async def device(script: list[DeviceStep], **options: object) -> AsyncIterator[Source]:
+async def device(mode: Mode, *script: DeviceStep) -> AsyncIterator[Source]:
     """A video device that plays this script."""
     fake = FakeDevice(script)
-    if options:
-        fake.modes = [YUYV]
+    fake.modes = [mode]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(v4l2, "Capture", fake.capture)
         patch.setattr(opening, "find_node", lambda *_, **__: node_at("/dev/video0"))
         patch.setattr(opening, "siblings", no_siblings)
         patch.setattr(opening, "stable_name", lambda _: None)
-        yield make_source(config_for("/dev/video0", **options))
+        yield make_source(config_for("/dev/video0"))
     assert not fake.open_now
 
 
@@ -127,8 +127,8 @@ KINDS: dict[str, Opened] = {
     "http, redirected": lambda _: http([REDIRECT], STREAM),
     "http, redirected, with a log-in": lambda _: http([REDIRECT], [LOGIN], STREAM),
     "https": lambda _: https(),
-    "v4l2": lambda _: device([stamped(1), stamped(2)]),
-    "v4l2, encoded": lambda _: device([bytes(64 * 48 * 2)] * 2, mode="demand"),
+    "v4l2": lambda _: device(MJPG, stamped(1), stamped(2)),
+    "v4l2, encoded": lambda _: device(YUYV, bytes(64 * 48 * 2)),
     "exec": command,
     "testcard": lambda _: drawn(),
 }
