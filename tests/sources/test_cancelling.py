@@ -13,17 +13,16 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mjrelay.configuration.address import CommandAddress, TestcardAddress
+from mjrelay.configuration.address import CommandAddress, TestcardAddress, V4l2Address
 from mjrelay.devices.modes import Mode
-from mjrelay.devices.nodes import VideoNode
+from mjrelay.service.systemd import Kept
 from mjrelay.sources import Source, make_source
 from mjrelay.sources.command import CommandSource
 from mjrelay.sources.http import connection
 from mjrelay.sources.testcard import TestcardSource
-from mjrelay.sources.v4l2 import opening
-from mjrelay.sources.v4l2 import source as v4l2
+from mjrelay.sources.v4l2.source import V4l2Source
 from tests.support.camera import STREAM, AskAuth, Script, ScriptedCamera, Send
-from tests.support.device import MJPG, YUYV, FakeDevice, node_at
+from tests.support.device import BRIEF, MJPG, YUYV, Desk, FakeDevice
 from tests.support.device import Step as DeviceStep
 from tests.support.files import descriptors
 from tests.support.pictures import picture, stamped
@@ -78,21 +77,17 @@ def http_source(url: str, **options: object) -> Source:
 
 
 @asynccontextmanager
-async def device(mode: Mode, *script: DeviceStep) -> AsyncIterator[Source]:
-    """A video device that plays this script."""
+async def device(mode: Mode, *script: DeviceStep, is_kept: bool = False) -> AsyncIterator[Source]:
+    """A video device that plays this script. If it is kept, an earlier process had it open."""
     fake = FakeDevice(script)
     fake.modes = [mode]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(v4l2, "Capture", fake.capture)
-        patch.setattr(opening, "find_node", lambda *_, **__: node_at("/dev/video0"))
-        patch.setattr(opening, "siblings", no_siblings)
-        patch.setattr(opening, "stable_name", lambda _: None)
-        yield make_source(config_for("/dev/video0"))
+    kept = Kept("", os.dup(0)) if is_kept else None
+    source = V4l2Source(ADDRESS, config_for("/dev/video0"), kept, devices=Desk(fake), timing=BRIEF)
+    yield source
     assert not fake.open_now
 
 
-def no_siblings(_node: VideoNode) -> list[VideoNode]:
-    return []
+ADDRESS = V4l2Address.parse("/dev/video0")
 
 
 @asynccontextmanager
@@ -128,6 +123,7 @@ KINDS: dict[str, Opened] = {
     "http, redirected, with a log-in": lambda _: http([REDIRECT], [LOGIN], STREAM),
     "https": lambda _: https(),
     "v4l2": lambda _: device(MJPG, stamped(1), stamped(2)),
+    "v4l2, kept": lambda _: device(MJPG, stamped(1), is_kept=True),
     "v4l2, encoded": lambda _: device(YUYV, bytes(64 * 48 * 2)),
     "exec": command,
     "testcard": lambda _: drawn(),
