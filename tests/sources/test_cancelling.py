@@ -39,7 +39,7 @@ _MAY_STAY = ("asyncio_", "v4l2:")
 # No moment is tried that lies more turns of the event loop after the one before.
 _LARGEST_STEP = 60
 # How many moments are tried once pictures come: some lie between two answers of a camera.
-_WHILE_STREAMING = 8
+_WHILE_STREAMING = 6
 
 
 @asynccontextmanager
@@ -239,8 +239,10 @@ async def can_be_opened_again(source: Source) -> None:
 async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
     """A kind of source. When its sources are gone, so are their threads."""
     before = set(threading.enumerate())
+    gc.freeze()  # so that collecting garbage looks at little
     yield KINDS[request.param]
     gc.collect()
+    gc.unfreeze()
     await until(lambda: not [t for t in set(threading.enumerate()) - before if is_a_devices(t)])
 
 
