@@ -315,6 +315,8 @@ def test_a_redacted_text_is_the_same_whatever_the_password(username: str, passwo
         ("http://printer/?access_token=x", "http://printer/?access_token=***"),
         ("mail me@example.org", "mail me@example.org"),
         ("two://a:b@c two://d:e@f", "two://***@c two://***@f"),
+        pytest.param(f"http://u:{'x' * 4000}@printer/", "http://***@printer/", id="a long token"),
+        pytest.param(f"http://{'x' * 4000}:p@printer/", "http://***@printer/", id="a long name"),
     ],
 )
 def test_secrets_are_redacted_and_nothing_else(text: str, redacted: str) -> None:
