@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:8080
 BENCH ?=
+COVERAGE ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e test-vm soak bench lint format types dist deb setup clean
+.PHONY: help run test test-wheel matrix coverage e2e test-vm soak bench lint format types dist deb setup clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the virtual environment
 
@@ -29,6 +30,12 @@ run: $(READY)  ## serve a moving test card on 127.0.0.1:8080
 test: $(READY)  ## run the tests (3 minutes at most)
 	$(BIN)/python -m pytest -q
 
+test-wheel: dist  ## run the tests against the wheel, installed into a fresh virtual environment
+	$(BIN)/python -m tests.matrix --here dist/*.whl
+
+matrix: dist  ## the same with each Python that is installed, and with the oldest libraries
+	$(BIN)/python -m tests.matrix dist/*.whl
+
 e2e: $(READY)  ## run the tests with ffmpeg, curl, Chromium, strace and a C compiler
 	$(BIN)/python -m pytest -q -m e2e tests/e2e tests/bench
 
@@ -37,6 +44,9 @@ test-vm: $(READY)  ## run the tests with real USB cameras, in a virtual machine
 	$(MAKE) deb
 	$(MAKE) deb DEB_VERSION=99
 	tests/vm/vmrun.py --timeout 1800
+
+coverage: $(READY)  ## how much of each module its own tests run (COVERAGE=--write: into CONTRIBUTING.md)
+	$(BIN)/python -m tests.coverage $(COVERAGE)
 
 soak: $(READY)  ## five minutes with 50 clients and a camera that misbehaves
 	$(BIN)/python -m tests.soak --seconds 300 --clients 50
@@ -56,7 +66,8 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 
 dist: $(READY)  ## build the wheel into dist/
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@rm -rf build dist/*.whl  # a module that has been deleted may still be in build/
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 deb: $(READY)  ## build a Debian package into dist/ (DEB_VERSION=, DEB_ARCH=, DEB_PYTHON=)
 	PATH="$(CURDIR)/$(BIN):$$PATH" systemd/deb/build.sh

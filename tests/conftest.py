@@ -1,10 +1,24 @@
 """What every test runs under."""
 
+import platform
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
+
+import mjrelay
+
+_LIBRARIES = ("aiohttp", "pillow", "pyudev", "structlog", "tomli-w", "v4l2py", "linuxpy")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was tested; tests.matrix reads it."""
+    versions = ", ".join(f"{library} {version(library)}" for library in _LIBRARIES)
+    terminalreporter.write_line(f"mjrelay: {Path(mjrelay.__file__).parent}")
+    terminalreporter.write_line(f"Python {platform.python_version()}, {versions}")
 
 
 @pytest.fixture(autouse=True)

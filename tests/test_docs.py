@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
+import mjrelay
 from mjrelay.camera.condition import State
 from mjrelay.cli import _parser
 from mjrelay.configuration.tables import load_config
@@ -83,7 +84,7 @@ def toml_blocks() -> Iterator[tuple[Path, str]]:
 
 def logged_events() -> set[str]:
     events = {f"camera.{state}" for state in get_args(State)}
-    for path in (ROOT / "mjrelay").rglob("*.py"):
+    for path in Path(mjrelay.__file__).parent.rglob("*.py"):
         events.update(_EVENT.findall(path.read_text("utf-8")))
     return events
 

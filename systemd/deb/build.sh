@@ -46,6 +46,7 @@ platforms() {
 pip() { python3 -m pip --disable-pip-version-check --quiet "$@"; }
 
 build_wheel() {
+    rm -rf "$project/build"  # a module that has been deleted may still be there
     pip wheel --no-deps --wheel-dir "$scratch/wheel" "$project"
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import mjrelay
 from mjrelay import cli
 from mjrelay.configuration.address import parse_address
 from mjrelay.configuration.tables import CameraConfig, Config, load_config
@@ -408,7 +409,7 @@ def test_a_program_is_named_as_it_was_started(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(program)])
     assert this_program()[0] == program
-    assert {Path(sys.prefix), ROOT / "mjrelay"} <= {*this_program()}
+    assert {Path(sys.prefix), Path(mjrelay.__file__).parent} <= {*this_program()}
 
 
 def test_a_program_that_is_not_installed_is_refused(
