@@ -11,9 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit
 # Up to the last @ of the authority; past a slash or question mark too, if what follows the colon is
 # no port: somebody's password holds one and was not encoded. That repetition is bounded, since it
 # alone can run over the next URL, and a camera may choose the text.
-_USERINFO = re.compile(
-    r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})@"
-)
+_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})@")
 _SECRET_QUERY = re.compile(
     r"(?<=[?&;])([\w-]{0,24}(?:pass|pwd|token|secret|auth|key)[\w-]{0,24}|pw|loginpas)=[^&#\s]*",
     re.IGNORECASE,
