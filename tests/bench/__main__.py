@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -76,11 +77,22 @@ def facts(rounds: int, seconds: float, absent: Sequence[str]) -> dict[str, Any]:
         "Date": f"{datetime.now(UTC):%Y-%m-%d}",
         "Computer": f"{len(os.sched_getaffinity(0))} x {model}",
         "Kernel": f"{platform.system()} {platform.release()}",
-        "Python": platform.python_version(),
+        "Python": python_facts(),
         "Load average before": f"{os.getloadavg()[0]:.2f}",
         "Rounds": f"{rounds} of {seconds:g} s",
         "Not installed": ", ".join(absent) or "none",
     }
+
+
+def python_facts() -> str:
+    """Which Python runs mjrelay here, and how it was compiled, which decides what mjrelay costs."""
+    version = f"{platform.python_version()}, {platform.python_compiler()}"
+    if sys.base_prefix == "/usr":
+        return f"{version}, the system's own; it does not record whether with PGO and LTO"
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    pgo = "with" if "--enable-optimizations" in options else "without"
+    lto = "with" if "--with-lto" in options else "without"
+    return f"{version}, {pgo} PGO, {lto} LTO"
 
 
 def _chosen(patterns: Sequence[str]) -> list[Scenario]:
@@ -131,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = Bench(Path(folder), rounds, seconds)
         relays = [ours(), floor(bench.programs), *others]
         if options.against:
-            relays.insert(1, mjrelay_of("against", options.against.resolve()))
+            relays.insert(1, mjrelay_of(report.AGAINST, options.against.resolve()))
         for scenario in scenarios:
             played[scenario.name] = bench.play(scenario, relays)
             _say(*report.scenario_lines(scenario, played[scenario.name]))

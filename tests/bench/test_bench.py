@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report
-from tests.bench.__main__ import PAGE, Bench
+from tests.bench.__main__ import PAGE, Bench, python_facts
 from tests.bench.measure import Cost, system_calls
 from tests.bench.pictures import KINDS, Kind, write_pictures
 from tests.bench.programs import COMPILER
@@ -20,7 +20,7 @@ def costing(*costs: float) -> list[Round]:
 
 
 def test_many_rounds_come_to_their_median() -> None:
-    assert report.summary(costing(3, 1, 50), [])["cpu_us"] == 3
+    assert report.summary(costing(3, 1, 50))["cpu_us"] == 3
 
 
 def test_what_must_never_happen_is_not_hidden_by_a_median() -> None:
@@ -29,18 +29,28 @@ def test_what_must_never_happen_is_not_hidden_by_a_median() -> None:
         {"delivered_percent": 98.0, "corrupt": 2.0, "lost": 0.0},
         {"delivered_percent": 100.0, "corrupt": 1.0, "lost": 0.0},
     ]
-    came = report.summary(rounds, [])
+    came = report.summary(rounds)
     assert came == {"delivered_percent": 98.0, "corrupt": 3.0, "lost": 0.0}
 
 
 def test_a_ratio_compares_rounds_played_beside_each_other() -> None:
     # The second round was noisy for both.
     assert report.ratio(costing(12, 60, 11), costing(10, 50, 10), "cpu_us") == 1.2
-    assert report.summary(costing(12, 60, 11), costing(10, 50, 10))["ratio"] == 1.2
+    beside = {"floor": costing(10, 50, 10), "against": costing(12, 50, 22)}
+    came = report.summary(costing(12, 60, 11), beside)
+    assert (came["x floor"], came["x against"]) == (1.2, 1.0)
+    assert "x go2rtc" not in came
+
+
+def test_what_costs_while_nobody_watches_is_compared_too() -> None:
+    beside = {"floor": [{"core_percent": 0.2}], "go2rtc": [{"core_percent": 0.0}]}
+    came = report.summary([{"core_percent": 0.6}], beside)
+    assert came["x floor"] == pytest.approx(3)
+    assert "x go2rtc" not in came  # it had left the camera
 
 
 def test_the_spread_is_half_of_what_lies_between_the_extremes() -> None:
-    assert report.summary(costing(9, 10, 12), [])["spread_percent"] == pytest.approx(15)
+    assert report.summary(costing(9, 10, 12))["spread_percent"] == pytest.approx(15)
 
 
 def test_a_table_shows_what_was_measured_in_line() -> None:
@@ -57,7 +67,7 @@ def streamed(ours: float, floor: float) -> dict[str, dict[str, list[Round]]]:
     return {"100x100k": {"mjrelay": costing(ours), "floor": costing(floor)}}
 
 
-@pytest.mark.parametrize(("cost", "verdict"), [(11.0, "met"), (11.2, "MISSED")])
+@pytest.mark.parametrize(("cost", "verdict"), [(12.0, "met"), (12.2, "MISSED")])
 def test_a_target_is_met_or_missed(cost: float, verdict: str) -> None:
     row, _age = report.target_table(streamed(cost, 10.0), only_measured=True)[2:]
     assert row.split("|")[-2].strip() == verdict
@@ -68,6 +78,17 @@ def test_a_target_of_which_more_is_better() -> None:
     (row,) = report.target_table(rounds, only_measured=True)[2:]
     assert "≥ 100 %" in row
     assert "MISSED" in row
+
+
+def test_targets_that_name_a_yardstick_need_it_in_the_same_rounds() -> None:
+    relays = {"mjrelay": costing(9, 40, 9), "go2rtc": costing(10, 41, 8)}
+    rows = report.target_table({"1x100k": relays}, only_measured=True)[2:]
+    assert len(rows) == 1
+    assert [cell.strip() for cell in rows[0].split("|")[2:5]] == [
+        "≤ 1 x go2rtc",
+        "0.9756 x go2rtc",
+        "met",
+    ]
 
 
 def test_what_was_not_measured_is_neither() -> None:
@@ -117,6 +138,24 @@ def test_pictures_have_about_the_wanted_length_and_differ(tmp_path: Path) -> Non
     assert len({*written}) == 3
     assert all(8000 < len(picture) < 10_000 for picture in written)
     assert all(picture.startswith(b"\xff\xd8\xff\xfe\x00\x27bench 0") for picture in written)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("'--enable-optimizations' '--with-lto=full'", "with PGO, with LTO"),
+        ("'--enable-shared'", "without PGO, without LTO"),
+        (None, "without PGO, without LTO"),
+    ],
+)
+def test_the_report_says_how_python_was_built(
+    monkeypatch: pytest.MonkeyPatch, options: str | None, said: str
+) -> None:
+    monkeypatch.setattr("sys.base_prefix", "/opt/python")
+    monkeypatch.setattr("sysconfig.get_config_var", {"CONFIG_ARGS": options}.get)
+    assert python_facts().endswith(f", {said}")
+    monkeypatch.setattr("sys.base_prefix", "/usr")
+    assert "the system's own" in python_facts()
 
 
 @pytest.mark.e2e
