@@ -36,6 +36,14 @@ def test_a_library_without_a_lower_bound_is_no_dependency() -> None:
         matrix.lowest('[project]\ndependencies = ["a"]\n')
 
 
+def test_the_lines_that_a_release_changes_are_there() -> None:
+    commands = (ROOT / "docs/contributing/releasing.md").read_text("utf-8")
+    for pattern, path in re.findall(r'sed -i "s/(\^.*?[^\\])/.*" (\S+)', commands):
+        text = (ROOT / path).read_text("utf-8")
+        assert len(re.findall(pattern, text, re.MULTILINE)) == 1, path
+    assert commands.count("sed -i") == 2
+
+
 @pytest.mark.parametrize(
     ("module", "tests"),
     [
