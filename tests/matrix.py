@@ -27,6 +27,7 @@ OLDEST = (3, 11)
 _DESCRIBE = (
     "import ensurepip, os, sys; print(*sys.version_info[:3], os.path.realpath(sys.executable))"
 )
+_CLOSING = re.compile(r"\d+ (?:passed|failed|errors?)\b.* in \d")
 _LOWER_BOUND = re.compile(r"([\w.-]+)>=([\w.]+)")
 
 
@@ -119,17 +120,22 @@ def _copy_without_package(folder: Path) -> None:
 def _run_tests(environment: Path, checkout: Path) -> str:
     command = [f"{environment}/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    lines = []
+    lines: list[str] = []
     with subprocess.Popen(
         command, cwd=checkout, env=variables, stdout=subprocess.PIPE, text=True
     ) as tests:
         assert tests.stdout
         for line in tests.stdout:
-            _say(line.rstrip())
-            lines.append(line)
+            lines.append(line.rstrip())
+            _say(lines[-1])
     if not any(line.startswith(f"mjrelay: {environment}/") for line in lines):
         return "FAILED: the tests did not import the installed mjrelay"
-    return f"{'FAILED: ' if tests.returncode else ''}{lines[-1].strip()}"
+    return f"{'FAILED: ' if tests.returncode else ''}{closing_line(lines)}"
+
+
+def closing_line(lines: Sequence[str]) -> str:
+    """What pytest says at its end; a library may say something after it."""
+    return next((line for line in reversed(lines) if _CLOSING.match(line)), "no tests ran")
 
 
 def _say(*lines: str) -> None:

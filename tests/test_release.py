@@ -36,6 +36,12 @@ def test_a_library_without_a_lower_bound_is_no_dependency() -> None:
         matrix.lowest('[project]\ndependencies = ["a"]\n')
 
 
+def test_what_came_of_a_run_is_what_pytest_says_last() -> None:
+    lines = ["3 passed in 0.1s", "FAILED a", "1 failed, 2 passed in 3.20s", "error: at the exit"]
+    assert matrix.closing_line(lines) == "1 failed, 2 passed in 3.20s"
+    assert matrix.closing_line(["ERROR: file not found"]) == "no tests ran"
+
+
 def test_the_lines_that_a_release_changes_are_there() -> None:
     commands = (ROOT / "docs/contributing/releasing.md").read_text("utf-8")
     found = re.findall(r'sed -i "s/(\^.*?[^\\])/.*" (\S+)', commands)
