@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import mjrelay
 from tests import coverage, matrix
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +47,9 @@ def test_the_lines_that_a_release_changes_are_there() -> None:
     commands = (ROOT / "docs/contributing/releasing.md").read_text("utf-8")
     found = re.findall(r'sed -i "s/(\^.*?[^\\])/.*" (\S+)', commands)
     assert [path for _, path in found] == ["mjrelay/__init__.py", "CHANGELOG.md"]
-    for pattern, path in found:
-        text = (ROOT / path).read_text("utf-8")
-        assert len(re.findall(pattern, text, re.MULTILINE)) == 1, path
+    files = (Path(mjrelay.__file__), ROOT / "CHANGELOG.md")
+    for (pattern, _), file in zip(found, files, strict=True):
+        assert len(re.findall(pattern, file.read_text("utf-8"), re.MULTILINE)) == 1, file
 
 
 @pytest.mark.parametrize(
