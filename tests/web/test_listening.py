@@ -82,9 +82,16 @@ has_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv
 
 
 def everywhere(*, ipv4: bool, ipv6: bool) -> socket.socket:
-    if not ipv6:
-        return socket.create_server((ANY, 0))
-    return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=ipv4)
+    """A socket for everyone, at a port that nobody has in the other family either."""
+    if ipv4 and ipv6:
+        return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    mine, other = (socket.AF_INET, socket.AF_INET6) if ipv4 else (socket.AF_INET6, socket.AF_INET)
+    while True:
+        sock = socket.create_server(("", 0), family=mine)
+        with contextlib.suppress(OSError):
+            socket.create_server(("", port_of(sock)), family=other).close()
+            return sock
+        sock.close()
 
 
 @has_ipv6
