@@ -96,9 +96,11 @@ class Run:
         """Install the wheel and test it; what came of it, in a line."""
         begun = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="mjrelay-") as folder:
-            environment = Path(folder)
-            self._install(wheel, environment)
-            came = _run_tests(environment, checkout)
+            try:
+                self._install(wheel, Path(folder))
+            except subprocess.CalledProcessError as error:
+                return f"FAILED: {error}"
+            came = _run_tests(Path(folder), checkout)
         return f"{came} (with its installation {time.monotonic() - begun:.0f} s)"
 
     def _install(self, wheel: Path, environment: Path) -> None:

@@ -43,6 +43,11 @@ def test_what_came_of_a_run_is_what_pytest_says_last() -> None:
     assert matrix.closing_line(["ERROR: file not found"]) == "no tests ran"
 
 
+def test_a_wheel_that_cannot_be_installed_is_a_failure_and_no_end(tmp_path: Path) -> None:
+    broken = matrix.Run(matrix.Python((3, 11, 0), "/bin/false"))
+    assert broken.play(tmp_path / "a.whl", tmp_path).startswith("FAILED: ")
+
+
 def test_the_lines_that_a_release_changes_are_there() -> None:
     commands = (ROOT / "docs/contributing/releasing.md").read_text("utf-8")
     found = re.findall(r'sed -i "s/(\^.*?[^\\])/.*" (\S+)', commands)
