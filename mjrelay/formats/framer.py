@@ -13,13 +13,11 @@ from mjrelay.formats.jpeg import EOI, SOI
 
 _IMAGE_START = b"\xff\xd8\xff"
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# Segments that matter to us.
-_TELLING = frozenset({jpeg.M_DHT, jpeg.M_APP1, jpeg.M_SOS}) | jpeg.FRAME_HEADERS
 _BEFORE_BOUNDARY = re.compile(rb"\r?\n(?:--)?\Z")
 _PADDING = (b"\0", b"\xff", b"\xd9")
 
-# What stands between two images is a part's head of some 100 bytes; more is not a head. So much may
-# be searched again with each piece.
+# Between two images stands a part's head of some 100 bytes. Anything longer is not a head. Until an
+# image begins, up to this many bytes are searched again with each piece that comes.
 _MAX_GAP = 4096
 
 # Enough for a picture of most cameras; it grows for those of others.
@@ -27,36 +25,101 @@ _ROOM = 2**18
 
 
 class _Walk:
-    """How far the walk through an image has come, as places in the buffer.
+    """How far the walk through one image has come, and what it found, as places in a buffer.
 
     Attributes:
-        start: Where the image begins. Once it is too large, that is before what is kept of it, and
-            may be negative.
+        start: Where the image begins. Once the image is too large, its beginning is thrown away:
+            then this lies before what is kept, and may be negative.
         position: Where to go on: at a marker, or inside a scan.
-        resume: Where the next image may begin should this one break off. All bytes before it were
-            seen to belong to this image, so none is walked twice.
-        in_scan: It stands inside a scan; `seen_scan`: there was one.
+        resume: Where to search for the next image should this one break off: no other image can
+            begin before. It never goes back, so that no byte is walked again and again.
+        in_scan: `position` is inside a scan.
+        seen_scan: A scan has begun.
         has_size: A frame header gave the picture's size; without one no decoder can show it.
         has_tables: There were Huffman tables.
-        sequential: It is one of those that the standard tables decode.
-        edits: Repairs as (start, stop, replacement), in order.
+        sequential: The picture is of a kind that the standard tables decode.
+        edits: What to mend, in order: where from, where to, what to put there instead, and the
+            words to count it under.
     """
 
-    def __init__(self, start: int) -> None:
+    __slots__ = (
+        "_max_size",
+        "edits",
+        "has_size",
+        "has_tables",
+        "in_scan",
+        "position",
+        "resume",
+        "seen_scan",
+        "sequential",
+        "start",
+    )
+
+    def __init__(self, start: int, max_size: int) -> None:
         self.start = start
         self.position = self.resume = start + len(SOI)
         self.in_scan = self.seen_scan = False
-        self.has_size = False
-        self.has_tables = False
-        self.sequential = False
-        self.edits: list[tuple[int, int, bytes]] = []
+        self.has_size = self.has_tables = self.sequential = False
+        self.edits: list[tuple[int, int, bytes, str]] = []
+        self._max_size = max_size
+
+    def cross_segments(self, data: bytes | bytearray, end: int) -> bool:
+        """Walk on over the segments that are wholly there, at most into the next scan.
+
+        Returns:
+            False if it stopped in front of a scan whose picture has no size: this is no image.
+        """
+        is_image, segment, position = True, -1, self.position
+        while not self.in_scan and position + 4 <= end and data[position] == jpeg.FILL:
+            marker = data[position + 1]
+            stop = position + 2 + (data[position + 2] << 8 | data[position + 3])
+            if marker not in jpeg.WITH_SEGMENT or stop > end:
+                break
+            if marker == jpeg.M_DHT:
+                self.has_tables = True
+            elif marker in jpeg.FRAME_HEADERS:
+                self.sequential = marker in jpeg.HUFFMAN_SEQUENTIAL
+                self.has_size = _has_size(data, position, stop)
+            elif marker == jpeg.M_APP1 and data.find(SOI, position + 4, stop) >= 0:
+                # Home Assistant and Mainsail take the thumbnail for the picture.
+                self.edit(position, stop, b"", "thumbnail inside the image")
+            elif marker == jpeg.M_SOS:
+                if not self.has_size:
+                    is_image = False
+                    break
+                if self.sequential and not self.has_tables:
+                    self.edit(position, position, jpeg.STANDARD_TABLES, "no Huffman tables")
+                    self.has_tables = True
+                self.in_scan = self.seen_scan = True
+            segment, position = position, stop
+        self.position = position
+        if segment >= 0:
+            # Only what follows tells whether it was whole: an image may begin inside it.
+            self.resume = segment + 2
+        return is_image
+
+    def cross_scan(self, data: bytes | bytearray, end: int) -> bool:
+        """Walk on to the marker that ends the scan. False: it has not arrived."""
+        match = _SCAN_END.search(data, self.position, end)
+        if match is None:
+            # A last FF may be half a marker.
+            self.position = max(self.position, end - 1)
+            return False
+        self.position = self.resume = match.start()
+        self.in_scan = False
+        return True
+
+    def edit(self, start: int, stop: int, replacement: bytes, words: str) -> None:
+        """Note what to mend, unless the image is too large and will be dropped anyway."""
+        if stop - self.start <= self._max_size + len(EOI):
+            self.edits.append((start, stop, replacement, words))
 
     def shift(self, count: int) -> None:
-        """Follow the bytes of the buffer, which have moved."""
+        """Follow the bytes of the buffer, which have moved to the front by so many places."""
         self.start -= count
         self.position -= count
         self.resume -= count
-        self.edits = [(start - count, stop - count, new) for start, stop, new in self.edits]
+        self.edits = [(a - count, b - count, new, words) for a, b, new, words in self.edits]
 
 
 class JpegFramer:
@@ -88,17 +151,16 @@ class JpegFramer:
         """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
         self._max_size = max_size
         self._boundary = boundary
-        # What is kept lies from `_begin` to `_end`. The buffer stays: one that came and went with
-        # each image would be new memory each time.
+        # What is kept lies from `_begin` to `_end`. One buffer serves all images: a new one for
+        # each would be fresh memory each time, which the kernel must clear.
         self._buffer = bytearray(room)
-        self._view = memoryview(self._buffer)  # else what is put in would be copied twice
+        self._view = memoryview(self._buffer)  # assigning to a bytearray's slice copies twice
         self._begin = self._end = 0
         self._walk: _Walk | None = None
         self._promised: int | None = None
-        self._keeps_promises = True
+        self._kept_promise = False  # the image before was as long as its part had promised
         self._gap = bytearray()
         self._gap_counted = False
-        self._usual_text = b""
         self._searched = 0  # the buffer holds no boundary before this
         # A camera that has shown one EOI always sends them: from then on an image without one is
         # truncated. One that never did leaves them out, and its images are mended.
@@ -111,8 +173,11 @@ class JpegFramer:
 
     @property
     def missing(self) -> int:
-        """Bytes the present image lacks by its part's promise; 0 where that is not known."""
-        if self._walk is None or self._promised is None or not self._keeps_promises:
+        """Bytes that the present image still lacks, by the length its part promised.
+
+        0 where that is not known, or not to be believed: the length before it was wrong.
+        """
+        if self._walk is None or self._promised is None or not self._kept_promise:
             return 0
         return max(0, self._promised - (self._end - self._walk.start))
 
@@ -130,7 +195,8 @@ class JpegFramer:
         """
         images: list[bytes] = []
         while self._walk is not None:
-            images += filter(None, (self._take_unfinished(self._walk, complete=complete),))
+            if image := self._take_unfinished(self._walk, complete=complete):
+                images.append(image)
             images += self._cut()  # what waited behind a segment that was cut short
         self._skip_to(self._end)
         types = multipart.content_types(bytes(self._gap))
@@ -161,8 +227,8 @@ class JpegFramer:
     def _cut(self) -> list[bytes]:
         """Cut out the images that are whole."""
         images: list[bytes] = []
-        while self._walk is not None or self._find_start():
-            image = self._go_on()
+        while walk := self._walk or self._find_start():
+            image = self._go_on(walk)
             if image is None:
                 break
             if image:
@@ -171,18 +237,18 @@ class JpegFramer:
 
     # Between images
 
-    def _find_start(self) -> bool:
-        """Skip to the next image. False: none has begun yet."""
+    def _find_start(self) -> _Walk | None:
+        """Skip to the next image and begin to walk through it. None: none has begun yet."""
         start = self._buffer.find(_IMAGE_START, self._begin, self._end)
         if start < 0:
             if self._end - self._begin > _MAX_GAP:
                 # The last two bytes may be the beginning of a beginning.
                 self._skip_to(self._end - len(_IMAGE_START) + 1)
-            return False
+            return None
         self._skip_to(start)
         self._read_gap()
-        self._walk = _Walk(start)
-        return True
+        self._walk = _Walk(start, self._max_size)
+        return self._walk
 
     def _skip_to(self, place: int) -> None:
         """Move bytes that belong to no image into the gap."""
@@ -199,22 +265,17 @@ class JpegFramer:
         gap = bytes(self._gap)
         self._gap.clear()
         self._promised = multipart.content_length(gap)
-        text = gap.translate(None, b"0123456789")
-        if text == self._usual_text and not self._gap_counted and gap.find(self._boundary) >= 0:
-            return  # as ever, but for the length and the time
-        self._usual_text = b""
         if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
             self._boundary = boundary
             self._searched = 0
-        if not self._gap_counted:
-            foreign, is_padded = multipart.content_types(gap)[:-1], gap.startswith(_PADDING)
-            if foreign:
+        is_padded = gap.startswith(_PADDING)
+        # As a rule there is one boundary, and behind it the head of this image.
+        if not self._gap_counted and (is_padded or gap.count(self._boundary) != 1):
+            if foreign := multipart.content_types(gap)[:-1]:
                 self.tally.dropped["not_jpeg"] += len(foreign)
                 self._note_foreign(foreign)
             if is_padded:
                 self.tally.tolerated["padding after the image"] += 1
-            if not (foreign or is_padded):
-                self._usual_text = text
         self._gap_counted = False
 
     def _note_foreign(self, types: list[str]) -> None:
@@ -223,104 +284,50 @@ class JpegFramer:
 
     # Through an image
 
-    def _go_on(self) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - one branch a marker
+    def _go_on(self, walk: _Walk) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - the markers
         """Walk on through the present image.
 
         Returns:
             The image; empty bytes when it broke off and was dropped; None to wait for more bytes.
         """
-        walk, buffer = self._walk, self._buffer
-        assert walk is not None
-        if walk.position == walk.start + len(SOI):
-            self._leap(walk)
+        buffer, end = self._buffer, self._end
         while True:
-            if walk.in_scan and not self._cross_scan(walk):
-                return self._wait(walk)
-            position, size = walk.position, self._end
-            if size < position + 2:
+            if walk.in_scan:
+                if not walk.cross_scan(buffer, end):
+                    return self._wait(walk)
+                if self._eoi_seen:
+                    self._searched = max(self._searched, walk.position)
+            position = walk.position
+            if end < position + 2:
                 return self._wait(walk)
             if buffer[position] != jpeg.FILL:
                 return self._break_off(walk, "corrupt")
             marker = buffer[position + 1]
-            if marker == jpeg.FILL:
+            if marker in jpeg.WITH_SEGMENT:
+                is_image = walk.cross_segments(buffer, end)
+                if walk.position > position and self._boundary:
+                    if (boundary := self._find_boundary(walk.position)) is not None:
+                        # The image was cut: a segment's length led into the next part.
+                        walk.resume = boundary
+                        return self._break_off(walk, "truncated")
+                    walk.resume = walk.position
+                if not is_image:
+                    return self._break_off(walk, "corrupt")
+                if walk.position == position:
+                    return self._wait(walk)
+            elif marker == jpeg.M_EOI and walk.seen_scan:
+                self._eoi_seen = True
+                return self._take(walk, position + len(EOI))
+            elif marker == jpeg.FILL:
                 walk.position += 1
             elif marker in jpeg.STANDALONE:
                 walk.position += 2
-            elif marker in jpeg.WITH_SEGMENT:
-                if size < position + 4:
-                    return self._wait(walk)
-                stop = position + 2 + (buffer[position + 2] << 8 | buffer[position + 3])
-                if size < stop:
-                    return self._wait(walk)
-                if marker == jpeg.M_SOS and not walk.has_size:
-                    return self._break_off(walk, "corrupt")
-                if self._boundary and (boundary := self._find_boundary(stop)) is not None:
-                    # The image was cut here: its segment's length leads into the next part.
-                    walk.resume = boundary
-                    return self._break_off(walk, "truncated")
-                if marker in _TELLING:
-                    self._enter_segment(walk, marker, stop)
-                walk.resume = self._behind(position, stop)
-                walk.position = stop
-            elif marker == jpeg.M_EOI and walk.seen_scan:
-                self._eoi_seen = True
-                return self._take(walk, walk.position + len(EOI))
             elif marker == jpeg.M_SOI and walk.seen_scan and not self._eoi_seen:
-                cut = self._end_of_part(walk.position)
-                return self._take_without_eoi(walk, walk.position if cut is None else cut)
+                cut = self._end_of_part(position)
+                return self._take_without_eoi(walk, position if cut is None else cut)
             else:
-                return self._break_off(
-                    walk, "truncated" if marker in (jpeg.M_SOI, jpeg.M_EOI) else "corrupt"
-                )
-
-    def _leap(self, walk: _Walk) -> None:
-        """Cross the whole head of an image at once, if it is here and none of it matters."""
-        segment, scan = _find_scan(self._buffer, walk.start, self._end)
-        if scan and self._find_boundary(scan) is None:
-            walk.has_size = walk.has_tables = walk.in_scan = walk.seen_scan = True
-            walk.position = scan
-            walk.resume = self._behind(segment, scan)
-
-    def _behind(self, segment: int, stop: int) -> int:
-        """Where another image may begin, should this one break off behind a segment."""
-        # Without a boundary only what follows can tell whether the segment was whole.
-        return stop if self._boundary else segment + 2
-
-    def _cross_scan(self, walk: _Walk) -> bool:
-        """Move to the marker that ends the scan. False: it has not arrived."""
-        match = _SCAN_END.search(self._buffer, walk.position, self._end)
-        if match is None:
-            # A last FF may be half a marker.
-            walk.position = max(walk.position, self._end - 1)
-            return False
-        walk.position = walk.resume = match.start()
-        walk.in_scan = False
-        if self._eoi_seen:
-            self._searched = max(self._searched, walk.position)
-        return True
-
-    def _enter_segment(self, walk: _Walk, marker: int, stop: int) -> None:
-        """Note what a segment means for the image."""
-        start = walk.position
-        if marker == jpeg.M_DHT:
-            walk.has_tables = True
-        elif marker in jpeg.FRAME_HEADERS:
-            walk.sequential = marker in jpeg.HUFFMAN_SEQUENTIAL
-            walk.has_size = _has_size(self._buffer, start, stop)
-        elif marker == jpeg.M_APP1 and self._buffer.find(SOI, start + 4, stop) >= 0:
-            # Home Assistant and Mainsail take the thumbnail for the picture.
-            self._edit(walk, start, stop, b"")
-            self.tally.tolerated["thumbnail inside the image"] += 1
-        elif marker == jpeg.M_SOS:
-            if walk.sequential and not walk.has_tables:
-                self._edit(walk, start, start, jpeg.STANDARD_TABLES)
-                walk.has_tables = True
-                self.tally.tolerated["no Huffman tables"] += 1
-            walk.in_scan = walk.seen_scan = True
-
-    def _edit(self, walk: _Walk, start: int, stop: int, replacement: bytes) -> None:
-        if walk.start >= self._begin:  # an oversized image is dropped anyway
-            walk.edits.append((start, stop, replacement))
+                is_cut = marker in (jpeg.M_SOI, jpeg.M_EOI)
+                return self._break_off(walk, "truncated" if is_cut else "corrupt")
 
     def _wait(self, walk: _Walk) -> bytes | None:
         """Before waiting for more bytes: look for an early end, and bound what is kept."""
@@ -341,12 +348,13 @@ class JpegFramer:
         if end - walk.start > self._max_size or walk.start < self._begin:
             walk.resume = end
             return self._break_off(walk, "oversized")
-        self._keeps_promises &= self._promised == end - walk.start
+        self._kept_promise = self._promised == end - walk.start
         at = walk.start
         pieces: list[bytes | memoryview] = []
-        for start, stop, replacement in walk.edits:
+        for start, stop, replacement, words in walk.edits:
             pieces += self._view[at:start], replacement
             at = stop
+            self.tally.tolerated[words] += 1
         image = b"".join((*pieces, self._view[at:end]))
         self._leave(end)
         return image
@@ -356,8 +364,7 @@ class JpegFramer:
         if self._promised and self._promised > end - walk.start + len(EOI):
             walk.resume = end
             return self._break_off(walk, "truncated")
-        walk.edits.append((end, end, EOI))
-        self.tally.tolerated["no end-of-image marker"] += 1
+        walk.edit(end, end, EOI, "no end-of-image marker")
         return self._take(walk, end)
 
     def _take_unfinished(self, walk: _Walk, *, complete: bool) -> bytes:
@@ -374,7 +381,7 @@ class JpegFramer:
         if walk.position - walk.start > self._max_size:
             reason = "oversized"
         self.tally.dropped[reason] += 1
-        self._keeps_promises = False
+        self._kept_promise = False
         self._gap_counted = True  # what remains of the image is no part of its own
         self._leave(walk.resume)
         return b""
@@ -413,34 +420,13 @@ def plain_image(data: bytes) -> bytes | None:
     Returns:
         What JpegFramer would make of it; None where only JpegFramer can tell.
     """
-    _, scan = _find_scan(data, 0, len(data)) if data.startswith(_IMAGE_START) else (0, 0)
-    end = _SCAN_END.search(data, scan) if scan else None
-    return data[: end.start() + 2] if end and end[0] == EOI else None
-
-
-def _find_scan(data: bytes | bytearray, start: int, end: int) -> tuple[int, int]:
-    """Find the first scan of an image, if its head is plain.
-
-    Returns:
-        Where the segment before the scan begins, and where the scan does; zeros where the head is
-        not all here, or something in it is missing, to be left out or to be looked at twice.
-    """
-    position, has_size, has_tables = start + len(SOI), False, False
-    while position + 4 <= end and data[position] == jpeg.FILL:
-        marker = data[position + 1]
-        stop = position + 2 + (data[position + 2] << 8 | data[position + 3])
-        if marker not in jpeg.WITH_SEGMENT or stop > end:
-            break
-        if marker == jpeg.M_SOS:
-            return (position, stop) if has_size and has_tables else (0, 0)
-        if marker == jpeg.M_DHT:
-            has_tables = True
-        elif marker in jpeg.FRAME_HEADERS:
-            has_size = _has_size(data, position, stop)
-        elif marker == jpeg.M_APP1 and data.find(SOI, position + 4, stop) >= 0:
-            break
-        position = stop
-    return 0, 0
+    if not data.startswith(_IMAGE_START):
+        return None
+    walk, end = _Walk(0, len(data)), len(data)
+    walk.cross_segments(data, end)
+    if walk.edits or not walk.in_scan or not walk.cross_scan(data, end):
+        return None
+    return data[: walk.position + len(EOI)] if data.startswith(EOI, walk.position) else None
 
 
 def _has_size(data: bytes | bytearray, start: int, stop: int) -> bool:

@@ -137,6 +137,13 @@ def test_tables_and_thumbnail_are_mended_together() -> None:
     assert JpegFramer().feed(thumbnailed) == [with_standard_tables(without_tables(1))]
 
 
+@pytest.mark.parametrize("draw", [with_thumbnail, without_tables])
+def test_what_was_mended_counts_only_for_images_that_come_out(draw: pictures.Draw) -> None:
+    framer = JpegFramer()
+    assert cut([multipart([picture(1), draw(2)[:-20], draw(3)])], framer)[0] == picture(1)
+    assert framer.tally.tolerated.total() == framer.tally.dropped.total() == 1
+
+
 # Without EOI
 
 
@@ -522,6 +529,24 @@ def test_an_image_of_the_greatest_size_comes_whole_without_its_end(size: int, ro
 def test_images_larger_than_the_buffer_come_whole(size: int) -> None:
     images = [of_length(700_000), GOOD, of_length(3_000_000), of_length(300_000), GOOD]
     assert cut(pieces(multipart(images), size), JpegFramer()) == images
+
+
+# Promises
+
+
+def test_a_length_is_believed_when_the_one_before_was_true() -> None:
+    framer = JpegFramer()
+    begun = multipart([picture(2)])[:-40]
+    lie = multipart([picture(1)], length=lambda image: len(image) + 1)
+    missing = []
+    for whole in (multipart([picture(1)]), lie, multipart([picture(1)])):
+        framer.feed(whole)
+        framer.feed(begun)
+        missing.append(framer.missing)
+        framer.feed(multipart([picture(2)])[-40:])
+        missing.append(framer.missing)
+    left = 40 - len("\r\n")
+    assert missing == [left, 0, 0, 0, left, 0]
 
 
 # Cost
