@@ -5,8 +5,9 @@ docs/explanation/framing.md lists them. What was forgiven is counted in the `Tal
 """
 
 import re
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mjrelay.errors import FramingError, Tally
@@ -16,8 +17,10 @@ from mjrelay.formats.jpeg import SOI
 _MAX_HEAD = 64 * 2**10
 # Words for people; a camera can send any amount.
 _MAX_PHRASE = 200
-# A little gzip can become a lot of body: hand it on in pieces of this size.
-_MAX_PIECE = 256 * 2**10
+# A little gzip can become a lot of body, and a few bytes many chunks. So at most this many pieces
+# of at most this size are unpacked at once: 256 KiB, a millisecond's work.
+_MAX_PIECES = 16
+_MAX_PIECE = 16 * 2**10
 # Of a chunk's size line.
 _MAX_SIZE_LINE = 256
 
@@ -25,11 +28,15 @@ _STATUS_LINE = re.compile(r"\s*(HTTP(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?
 _HEADER = re.compile(r"([^\s:\x00]+)[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _SIZE_LINE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r*\n")
+_LINE_ENDS = re.compile(rb"[\r\n]*")
 _SIZE_LINE_BEGUN = re.compile(rb"[ \t]*[0-9a-fA-F]{0,16}[ \t]*(?:;[^\n]*)?\r*\Z")
 
 # What a body begins with when a camera sends no head, or no blank line after it.
 _BODY_STARTS = (b"--", SOI)
 _HEADLESS_STARTS = (*_BODY_STARTS, b"<", b"{")
+
+Sink = Callable[[bytes | memoryview], None]
+"""Given the next bytes of a body; a view is valid only meanwhile."""
 
 
 @dataclass
@@ -81,7 +88,7 @@ class ResponseHead:
 
 
 class ResponseReader:
-    """Reads one answer: feed it bytes, take `head` once it is there, and the body's pieces.
+    """Reads one answer: give it bytes with `read_head` until that is there, then with `feed`.
 
     Args:
         tally: Where to count what had to be tolerated.
@@ -89,10 +96,7 @@ class ResponseReader:
 
     def __init__(self, tally: Tally | None = None) -> None:
         self.head: ResponseHead | None = None
-        self.ended = False
-        """The body has ended by its own chunks."""
-        self.decodes = False
-        """The body's bytes differ from those that come."""
+        """The answer's head, once it is there."""
         self._tally = tally or Tally()
         self._pending = bytearray()
         self._partial = ResponseHead()
@@ -107,43 +111,70 @@ class ResponseReader:
     @property
     def complete(self) -> bool:
         """All the bytes that were promised have arrived."""
-        return self.ended or (self._length is not None and self._received >= self._length)
+        if self._chunks and self._chunks.ended:
+            return True
+        return self._length is not None and self._received >= self._length
 
-    def feed(self, data: bytes | memoryview) -> Iterable[bytes | memoryview]:
-        """Take the next bytes; return the body bytes they hold, decoded, in bounded pieces.
+    @property
+    def decodes(self) -> bool:
+        """The body's bytes differ from those that come."""
+        return bool(self._chunks or self._inflater)
 
-        What is not decoded is returned as it came, without a copy.
+    def feed(self, data: bytes | memoryview, sink: Sink) -> bool:
+        """Take the next bytes, and hand the body bytes they hold to `sink`, decoded.
+
+        What needs no decoding is handed on as it came, without a copy.
+
+        Returns:
+            True when there is more to decode than should be done at once: feed it nothing, later,
+            until it returns False.
 
         Raises:
-            FramingError: The head does not end, or, from the iterator, the body is broken gzip.
+            FramingError: The body is broken gzip.
         """
-        if self.head is None:
-            self._pending += data
-            if not self._read_head():
-                return ()
-            data = bytes(self._pending)
-            self._pending.clear()
         if self.decodes:
-            return self._decode(data)
+            self._pending += data
+            return self._decode(sink)
+        if self._pending:  # came with the head
+            data = bytes(self._pending) + data
+            self._pending.clear()
         self._received += len(data)
-        return (data,) if data else ()
+        if data:
+            sink(data)
+        return False
 
-    def _decode(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        chunks = self._chunks
-        for piece in chunks.feed(data) if chunks else (data,):
-            self._received += len(piece)
-            if self._inflater:
-                yield from self._inflater.feed(piece)
-            elif piece:
-                yield piece
-        self.ended = chunks is not None and chunks.ended
+    def _decode(self, sink: Sink) -> bool:
+        """Decode some of the pending bytes. True: there are more."""
+        inflater = self._inflater
+        for _ in range(_MAX_PIECES):
+            coded = (inflater and inflater.rest) or self._next_piece()
+            if not coded:
+                return False
+            if piece := inflater.inflate(coded) if inflater else coded:
+                sink(piece)
+        return True
 
-    def _read_head(self) -> bool:
-        """Read whole lines up to the body. False: more bytes are needed."""
+    def _next_piece(self) -> bytes:
+        """Take the next pending bytes, without chunks' size lines; empty for none."""
+        chunks, pending = self._chunks, self._pending
+        piece = chunks.take(pending) if chunks else _taken(pending, _MAX_PIECE)
+        self._received += len(piece)
+        return piece
+
+    def read_head(self, data: bytes) -> ResponseHead | None:
+        """Take the next bytes of the head; bytes of the body that come along wait for `feed`.
+
+        Returns:
+            The head; None while more bytes are needed.
+
+        Raises:
+            FramingError: The head does not end.
+        """
+        self._pending += data
         pending = self._pending
         while True:
             if len(pending) < len(SOI) and pending != b"\n":
-                return False
+                return None
             starts = _HEADLESS_STARTS if self._headless else _BODY_STARTS
             if pending.startswith(starts):
                 self._tolerate("no status line" if self._headless else "no blank line after head")
@@ -153,7 +184,7 @@ class ResponseReader:
             if self._head_size + max(end, self._searched) > _MAX_HEAD:
                 raise FramingError("the header of the answer does not end")
             if end < 0:
-                return False
+                return None
             line = bytes(pending[:end]).rstrip(b"\r")
             del pending[: end + 1]
             self._head_size += end + 1
@@ -169,13 +200,13 @@ class ResponseReader:
 
     def _read_line(self, line: str) -> None:
         head = self._partial
-        line = line.replace("\0", "") or "\0"
+        line = line.replace("\0", "")
         if match := _STATUS_LINE.match(line):
             head.status, head.phrase = int(match[2]), (match[3] or "").strip()[:_MAX_PHRASE]
             self._headless = False
             if not match[1].upper().startswith("HTTP/1."):
                 self._tolerate(f"answers as {match[1]}")
-        elif line[0] in " \t" and head.headers:
+        elif line.startswith((" ", "\t")) and head.headers:
             name, value = head.headers[-1]
             head.headers[-1] = (name, f"{value} {line.strip()}")
         elif match := _HEADER.match(line):
@@ -186,15 +217,14 @@ class ResponseReader:
         else:
             self._tolerate("header line that is none")
 
-    def _begin_body(self) -> bool:
+    def _begin_body(self) -> ResponseHead:
         head = self.head = self._partial
         self._length = head.length
         if "chunked" in head.get("transfer-encoding").lower():
             self._chunks = _Chunks(self._tally)
         if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
             self._inflater = _Inflater(self._tally)
-        self.decodes = bool(self._chunks or self._inflater)
-        return True
+        return head
 
     def _tolerate(self, quirk: str) -> None:
         self._tally.tolerated[quirk] += 1
@@ -206,80 +236,85 @@ class _Chunks:
     def __init__(self, tally: Tally) -> None:
         self.ended = False
         self._tally = tally
-        self._pending = bytearray()
         self._left = 0
         self._first = True
-        self._raw = False
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def take(self, pending: bytearray) -> bytes:
+        """Take the next bytes of a chunk; empty when more bytes are needed."""
+        while not self._left and not self.ended:
+            if not self._read_size(pending):
+                return b""
         if self.ended:
-            return
-        self._pending += data
-        while self._pending and not self.ended:
-            if self._raw or self._left:
-                taken = len(self._pending) if self._raw else min(self._left, len(self._pending))
-                piece = bytes(self._pending[:taken])
-                del self._pending[:taken]
-                self._left = 0 if self._raw else self._left - taken
-                yield piece
-            elif not self._read_size():
-                return
+            pending.clear()
+        piece = _taken(pending, self._left)
+        self._left -= len(piece)
+        return piece
 
-    def _read_size(self) -> bool:
-        """Read a chunk's size line. False: more bytes are needed."""
-        if not self._first and self._pending[0] in b"\r\n":
-            del self._pending[:1]  # the line end after the chunk before
-            return True
-        if match := _SIZE_LINE.match(self._pending, 0, _MAX_SIZE_LINE):
+    def _read_size(self, pending: bytearray) -> bool:
+        """Take a chunk's size line. False: more bytes are needed."""
+        if not self._first and (line_ends := _LINE_ENDS.match(pending)):
+            del pending[: line_ends.end()]  # behind the chunk before
+        if match := _SIZE_LINE.match(pending, 0, _MAX_SIZE_LINE):
             self._first = False
             self._left = int(match[1], 16)
             self.ended = self._left == 0
-            del self._pending[: len(self._pending) if self.ended else match.end()]
+            del pending[: match.end()]
             return True
-        if len(self._pending) < _MAX_SIZE_LINE and _SIZE_LINE_BEGUN.match(self._pending):
+        if len(pending) < _MAX_SIZE_LINE and _SIZE_LINE_BEGUN.match(pending):
             return False
-        self._raw = True
+        self._left = sys.maxsize  # all that comes is one chunk
         self._tally.tolerated["chunked in name only"] += 1
         return True
 
 
 class _Inflater:
-    """Takes gzip or deflate off a body; passes on as it is what is compressed in name only."""
+    """Takes gzip or deflate off a body; passes on as it is what is compressed in name only.
+
+    Attributes:
+        rest: Bytes that are still to be inflated, before any others.
+    """
 
     def __init__(self, tally: Tally) -> None:
+        self.rest = b""
         self._tally = tally
         self._start = b""
-        self._decode: Callable[[bytes], Iterator[bytes]] | None = None
+        self._stream: zlib._Decompress | None = None
+        self._is_plain = False
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        data = bytes(data)
-        if self._decode is None:
+    def inflate(self, data: bytes) -> bytes:
+        """Unpack some bytes, at least the first; those that are left are the new `rest`."""
+        if not self._stream and not self._is_plain:
             data = self._start + data
             if len(data) < 2:  # noqa: PLR2004 - both magic numbers have two bytes
                 self._start = data
-                return
-            self._decode = self._choose(data)
-        yield from self._decode(data)
+                return b""
+            self._choose(data)
+        if not self._stream:
+            return data
+        if self._stream.eof:
+            return b""
+        try:
+            piece = self._stream.decompress(data, _MAX_PIECE)
+        except zlib.error as error:
+            raise FramingError(f"the compressed body is broken: {error}") from error
+        self.rest = self._stream.unconsumed_tail
+        return piece
 
-    def _choose(self, data: bytes) -> Callable[[bytes], Iterator[bytes]]:
+    def _choose(self, data: bytes) -> None:
         """Tell gzip, zlib, bare deflate and no compression apart by the first bytes."""
-        if data.startswith((*_BODY_STARTS, b"\r", b"\n")):
+        self._is_plain = data.startswith((*_BODY_STARTS, b"\r", b"\n"))
+        if self._is_plain:
             self._tally.tolerated["compressed in name only"] += 1
-            return lambda data: iter((data,))
+            return
         self._tally.tolerated["compressed though not asked for"] += 1
         first, second = data[0], data[1]
         zlib_header = first & 0x0F == zlib.DEFLATED and (first << 8 | second) % 31 == 0
         known = zlib_header or data.startswith(b"\x1f\x8b")
-        wbits = zlib.MAX_WBITS | 32 if known else -zlib.MAX_WBITS
-        inflater = zlib.decompressobj(wbits)
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32 if known else -zlib.MAX_WBITS)
 
-        def inflate(data: bytes) -> Iterator[bytes]:
-            try:
-                while data and not inflater.eof:
-                    if piece := inflater.decompress(data, _MAX_PIECE):
-                        yield piece
-                    data = inflater.unconsumed_tail
-            except zlib.error as error:
-                raise FramingError(f"the compressed body is broken: {error}") from error
 
-        return inflate
+def _taken(pending: bytearray, count: int) -> bytes:
+    """Take up to so many bytes off the beginning."""
+    piece = bytes(pending[:count])
+    del pending[:count]
+    return piece

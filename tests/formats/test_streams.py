@@ -1,5 +1,6 @@
 """Every answer cameras were seen to give yields all its images, however its bytes are cut."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -23,16 +24,23 @@ def images_of(pieces: list[bytes]) -> tuple[bytes, ...]:
     reader = ResponseReader(tally)
     framer: JpegFramer | None = None
     images: list[bytes] = []
-    for piece in pieces:
-        for body in reader.feed(piece):
-            if framer is None:
-                assert reader.head
-                boundary = multipart.declared_boundary(reader.head.media_type)
-                framer = JpegFramer(boundary=boundary, tally=tally)
-            images += framer.feed(body)
+    for data in pieces:
+        rest = data
+        if framer is None and (head := reader.read_head(data)):
+            boundary = multipart.declared_boundary(head.media_type)
+            framer = JpegFramer(boundary=boundary, tally=tally)
+            rest = b""
+        if framer:
+            cut = partial(_cut, framer, images)
+            while reader.feed(rest, cut):
+                rest = b""
     if framer:
         images += framer.finish(complete=reader.complete)
     return tuple(images)
+
+
+def _cut(framer: JpegFramer, images: list[bytes], body: bytes | memoryview) -> None:
+    images += framer.feed(body)
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:

@@ -1,10 +1,8 @@
-"""Response: what a camera says to our request, and what it means when that is no picture."""
+"""Response: a camera's answer, from its first byte to the images in it, or why there are none."""
 
 import asyncio
 import time
-from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
@@ -15,16 +13,17 @@ from mjrelay.errors import (
     SourceRefused,
     Tally,
 )
+from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
-from mjrelay.formats.http1 import ResponseHead, ResponseReader
+from mjrelay.formats.http1 import ResponseHead, ResponseReader, Sink
 from mjrelay.sources import Show
 from mjrelay.sources.http.connection import Connection
 
 # A body this long without the beginning of an image is no picture stream.
 _MAX_WITHOUT_IMAGE = 2**20
-# So much is taken at a time: it is in the processor's cache still when its images are shown.
+# The framer gets pieces that still fit the processor's cache when their images are shown.
 _STEP = 2**17
-# Enough of a body to know HTML by.
+# Enough of a body to recognize HTML.
 _START = 256
 _OTHER_CODECS = {
     "h264": "H.264",
@@ -38,112 +37,115 @@ _OTHER_CODECS = {
 
 
 class Response:
-    """An answer being read from a connection.
+    """An answer whose head has come, and whose body is being read.
 
     Attributes:
-        found: How many images it has held so far.
+        head: The head.
+        found: How many images the body has held so far.
     """
 
-    def __init__(self, connection: Connection, tally: Tally) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        reader: ResponseReader,
+        head: ResponseHead,
+        framer: JpegFramer,
+    ) -> None:
+        self.head = head
+        self.found = 0
         self._connection = connection
-        self._reader = ResponseReader(tally)
-        self._pieces: Iterator[bytes | memoryview] = iter(())
-        self._early: bytes | memoryview = b""
+        self._reader = reader
+        self._framer = framer
+        self._undecoded = False  # the reader holds bytes that it has not decoded yet
         self._start = b""
         self._length = 0
-        self.found = 0
 
-    @property
-    def head(self) -> ResponseHead:
-        """The answer's head, once `read_head` has returned."""
-        assert self._reader.head
-        return self._reader.head
+    @classmethod
+    async def begin(cls, connection: Connection, tally: Tally, *, max_image: int) -> "Response":
+        """Read an answer up to its body.
 
-    @property
-    def complete(self) -> bool:
-        """All the bytes that were promised have arrived."""
-        return self._reader.complete
-
-    async def read_head(self) -> None:
-        """Read up to the body.
+        Args:
+            connection: Where it comes from.
+            tally: Where to count what has to be forgiven.
+            max_image: Largest image in bytes.
 
         Raises:
             SourceError: The connection ended first, or what came is no answer.
         """
-        while self._reader.head is None:
-            data = await self._connection.take(bytes)
-            if data is None:
+        reader = ResponseReader(tally)
+        head = None
+        while head is None:
+            data = await connection.read()
+            if not data:
                 raise SourceLost("the camera closed the connection without an answer", SLOT_TAKEN)
-            self._early = self._first_piece(data)
+            try:
+                head = reader.read_head(data)
+            except FramingError as error:
+                raise _unreadable(error) from error
+        boundary = multipart.declared_boundary(head.media_type)
+        framer = JpegFramer(max_size=max_image, boundary=boundary, tally=tally)
+        return cls(connection, reader, head, framer)
 
-    async def show_images(self, framer: JpegFramer, show: Show) -> bool:
-        """Show the images in what comes, with no wake-up for each.
+    async def show_images(self, show: Show) -> None:
+        """Show the images of the body as they come, until it ends.
 
-        Returns:
-            False when all of the body has come. True now and then before: for whoever would like
-            to know whether the first image has come, or what else it is that comes.
+        Each is shown in the callback in which its last byte arrives; no task wakes up for it.
 
         Raises:
-            SourceError: The connection broke, or the body cannot be read.
+            SourceError: The connection broke, the body cannot be read, or holds no image.
         """
-        if piece := self._early or self._next_piece():
-            self._early = b""
-            await asyncio.sleep(0)  # a little gzip can become many pieces; others want a turn
-            self._feed(framer, piece, show)
-            return True
-        if self.complete:
-            return False
-        return bool(await self._connection.take(partial(self._use, framer, show)))
+        consume = partial(self._consume, partial(self._cut, show))
+        consume(b"")  # what came with the head
+        while True:
+            while self._undecoded:
+                await asyncio.sleep(0)  # a little gzip becomes many pieces; others want a turn
+                consume(b"")
+            if self._reader.complete or not await self._connection.pump(consume):
+                break
+        self._show(self._framer.finish(complete=self._reader.complete), show)
+        if not self.found and (fault := self._diagnose(ended=True)):
+            raise fault
 
-    def finish(self, framer: JpegFramer, show: Show) -> None:
-        """Show the image that is whole now that the body has ended, if there is one."""
-        self._show(framer.finish(complete=self.complete), show)
+    def _consume(self, sink: Sink, data: bytes | memoryview) -> bool:
+        """Show the images in the next bytes.
 
-    def _use(self, framer: JpegFramer, show: Show, data: memoryview) -> Literal[True] | None:
-        """Show the images in some bytes. None: no need to wake up for that."""
-        is_new = not self.found
-        self._feed(framer, self._first_piece(data), show)
-        if is_new:
-            return True
-        decodes = self._reader.decodes
-        self._connection.expect(0 if decodes else framer.missing)
-        return True if decodes or self._reader.complete else None
+        As long as no image was found, each time is judged what came instead.
 
-    def _feed(self, framer: JpegFramer, piece: bytes | memoryview, show: Show) -> None:
-        self._length += len(piece)
-        if len(self._start) < _START:
-            self._start += bytes(piece[:_START])
-        for at in range(0, len(piece), _STEP):
-            self._show(framer.feed(piece[at : at + _STEP]), show)
+        Returns:
+            Whether there is something to do before more bytes are taken.
+        """
+        try:
+            self._undecoded = self._reader.feed(data, sink)
+        except FramingError as error:
+            raise _unreadable(error) from error
+        if self.found:
+            missing = 0 if self._reader.decodes else self._framer.missing
+            self._connection.came(self.found, missing=missing)
+        elif self._framer.between_images and (fault := self._diagnose()):
+            raise fault
+        return self._undecoded or self._reader.complete
+
+    def _cut(self, show: Show, body: bytes | memoryview) -> None:
+        """Cut a piece of the body into images, and show them."""
+        if not self.found:
+            self._length += len(body)
+            self._start += bytes(body[: _START - len(self._start)])
+        for at in range(0, len(body), _STEP):
+            self._show(self._framer.feed(body[at : at + _STEP]), show)
 
     def _show(self, images: list[bytes], show: Show) -> None:
         for image in images:
             self.found += 1
             show(image, time.monotonic())
 
-    def _first_piece(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take what has come; the first piece of the body that it holds."""
-        try:
-            self._pieces = iter(self._reader.feed(data))
-        except FramingError as error:
-            raise _unreadable(error) from error
-        return self._next_piece()
-
-    def _next_piece(self) -> bytes | memoryview:
-        try:
-            return next(self._pieces, b"")
-        except FramingError as error:
-            raise _unreadable(error) from error
-
-    def diagnose(self, foreign_type: str, *, ended: bool = False) -> SourceError | None:
-        """Why no picture was found in what has come so far; None: it is too early to say.
+    def _diagnose(self, *, ended: bool = False) -> SourceError | None:
+        """Why there is no image in what has come so far; None: it is too early to say.
 
         Args:
-            foreign_type: The content type of a multipart part that was no JPEG.
             ended: Nothing more will come.
         """
         media_type = self.head.media_type.partition(";")[0].strip().lower()
-        for declared in (foreign_type, media_type):
+        for declared in (self._framer.foreign_type, media_type):
             if codec := _OTHER_CODECS.get(declared.rpartition("/")[2]):
                 return SourceRefused(
                     f"the camera sends {codec} video, not JPEG pictures",

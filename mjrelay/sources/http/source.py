@@ -1,6 +1,7 @@
 """HttpSource: pull MJPEG, or single pictures, from a camera over HTTP, on one connection."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,26 +20,20 @@ from mjrelay.errors import (
     SourceStalled,
     Tally,
 )
-from mjrelay.formats import multipart
 from mjrelay.formats.authorization import Credentials, Login
-from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources import Show, Source, Stream
-from mjrelay.sources.http.coalescing import Coalescing
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
+from mjrelay.sources.http.dialling import Dialler
 from mjrelay.sources.http.response import Response, refusal
+from mjrelay.sources.http.wakeups import Wakeups
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNAUTHORIZED = 401
 # Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
 _POLL_FPS = 5.0
-# A camera known to accept within a second is dialled anew after two: SYNs leave at 0 s and 1 s, so
-# they stay a second apart while it is away. The kernel alone lets the pauses double, and would miss
-# the moment it returns.
-_QUICK_ACCEPT = 1.0
-_QUICK_CONNECT_TIMEOUT = 2.0
-# While nobody watches, so long may pictures wait for each other.
+# While nobody watches, a picture may wait this long for others.
 _UNWATCHED_PAUSE = 0.2
 
 
@@ -60,23 +55,27 @@ class HttpSource(Source):
         self._login = Login(
             Credentials(config.username, config.password) if config.username else None
         )
-        self._connection: Connection | None = None
-        self._free_at = 0.0
-        self._quick = False
         # A camera that nobody watches must not look silent.
-        self._coalescing = Coalescing(min(_UNWATCHED_PAUSE, config.stall_timeout / 2))
+        self._wakeups = Wakeups(min(_UNWATCHED_PAUSE, config.stall_timeout / 2))
+        self._dialler = Dialler(
+            connect_timeout=config.connect_timeout,
+            tls_verify=config.tls_verify,
+            wakeups=self._wakeups,
+        )
+        self._connection: Connection | None = None
+        self._closed_at = -math.inf
         self._head: ResponseHead | None = None
         self._framing = ""
 
     def watch(self, *, watched: bool) -> None:
         """While nobody is looking, take pictures a few at a time."""
-        self._coalescing.watched = watched
+        self._wakeups.watch(watched=watched)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         """Dial and ask; the answer holds the images."""
         try:
-            yield partial(self._stream, await self._ask())
+            yield partial(self._stream, await self._ask(pause=self._config.redial_delay))
         finally:
             await self._hang_up()
 
@@ -93,16 +92,19 @@ class HttpSource(Source):
 
     # Asking
 
-    async def _ask(self) -> Response:
+    async def _ask(self, *, pause: float) -> Response:
         """Ask for the pictures; answer a request for a password, follow redirects.
+
+        Args:
+            pause: Seconds from the end of the connection before to the first dial.
 
         Raises:
             SourceError: There is no answer, or it is no picture.
         """
         address, redirects, challenged = self._address, 0, False
         while True:
-            await self._dial(address)
-            answer = await self._request(address)
+            connection = await self._dial(address, pause=pause)
+            answer = await self._request(connection, address)
             head = self._head = answer.head
             if head.status in _REDIRECTS and head.get("location"):
                 redirects += 1
@@ -116,46 +118,38 @@ class HttpSource(Source):
             else:
                 raise refusal(head)
             await self._hang_up()
+            pause = self._config.redial_delay
 
-    async def _dial(self, address: HttpAddress) -> None:
+    async def _dial(self, address: HttpAddress, *, pause: float) -> Connection:
+        """Connect, once the connection before has been closed for a while."""
         assert self._connection is None, "one connection at a time"
-        loop, patience = asyncio.get_running_loop(), self._config.connect_timeout
-        await asyncio.sleep(self._free_at - loop.time())
-        started = loop.time()
-        self._connection = await Connection.dial(
-            address,
-            connect_timeout=min(patience, _QUICK_CONNECT_TIMEOUT) if self._quick else patience,
-            tls_timeout=patience,
-            tls_verify=self._config.tls_verify,
-        )
-        self._quick = loop.time() - started < _QUICK_ACCEPT
+        await asyncio.sleep(self._closed_at + pause - asyncio.get_running_loop().time())
+        self._connection = await self._dialler.dial(address)
+        return self._connection
 
-    async def _hang_up(self, *, pause: float | None = None) -> None:
-        """Close the connection, if there is one, and note when the next may be dialled."""
+    async def _hang_up(self) -> None:
+        """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
-        self._coalescing.end()
         if connection:
             try:
                 await connection.close()
             finally:
-                delay = self._config.redial_delay if pause is None else pause
-                self._free_at = asyncio.get_running_loop().time() + delay
+                self._closed_at = asyncio.get_running_loop().time()
 
-    async def _request(self, address: HttpAddress) -> Response:
+    async def _request(self, connection: Connection, address: HttpAddress) -> Response:
         """Send the request and read the answer's head."""
-        assert self._connection
-        self._connection.send(self._request_head(address))
-        answer = Response(self._connection, self.tally)
+        connection.send(self._request_head(address))
         patience = self._config.first_frame_timeout
         try:
             async with asyncio.timeout(patience):
-                await answer.read_head()
+                return await Response.begin(
+                    connection, self.tally, max_image=self._config.max_frame
+                )
         except TimeoutError as error:
             raise SourceStalled(
                 f"the camera accepted the connection but sent no answer for {patience:g} s",
                 SLOT_TAKEN,
             ) from error
-        return answer
 
     def _request_head(self, address: HttpAddress) -> bytes:
         """The request, as short as can be: some cameras choke on headers they do not know."""
@@ -220,29 +214,13 @@ class HttpSource(Source):
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
         while True:
             asked_at = loop.time()
-            await self._show_images_of(answer, show)
+            await answer.show_images(show)
             if answer.head.is_multipart or answer.found != 1:
                 raise SourceLost("the camera ended the stream", GIVEN_AWAY)
             self._framing = "one picture per answer, polled"
-            await self._hang_up(pause=0)
+            await self._hang_up()
             await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
-            answer = await self._ask()
-
-    async def _show_images_of(self, answer: Response, show: Show) -> None:
-        framer = JpegFramer(
-            max_size=self._config.max_frame,
-            boundary=multipart.declared_boundary(answer.head.media_type),
-            tally=self.tally,
-        )
-        while await answer.show_images(framer, show):
-            if answer.found:
-                assert self._connection
-                self._coalescing.begin(self._connection, lambda: answer.found)
-            elif framer.between_images and (error := answer.diagnose(framer.foreign_type)):
-                raise error
-        answer.finish(framer, show)
-        if not answer.found and (error := answer.diagnose(framer.foreign_type, ended=True)):
-            raise error
+            answer = await self._ask(pause=0)
 
 
 def _patience(config: CameraConfig) -> float:

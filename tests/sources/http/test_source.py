@@ -25,8 +25,8 @@ from mjrelay.errors import (
     SourceStalled,
     SourceUnreachable,
 )
-from mjrelay.formats.http1 import ResponseReader
-from mjrelay.sources.http import coalescing, source
+from mjrelay.formats.http1 import ResponseReader, Sink
+from mjrelay.sources.http import source, wakeups
 from mjrelay.sources.http.source import HttpSource
 from tests.support.camera import (
     AskAuth,
@@ -244,13 +244,13 @@ async def test_images_larger_than_what_is_waited_for_arrive_in_pieces() -> None:
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes of the answer came each time: each was a wake-up."""
+    """How many bytes of the body came each time: each was a wake-up."""
     sizes: list[int] = []
     feed = ResponseReader.feed
 
-    def noted(reader: ResponseReader, data: bytes | memoryview) -> Iterable[bytes | memoryview]:
+    def noted(reader: ResponseReader, data: bytes | memoryview, sink: Sink) -> bool:
         sizes.append(len(data))
-        return feed(reader, data)
+        return feed(reader, data, sink)
 
     monkeypatch.setattr(ResponseReader, "feed", noted)
     return sizes
@@ -291,7 +291,7 @@ async def test_a_fault_of_whoever_takes_the_pictures_is_not_the_camera_s() -> No
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures may soon wait for each other, and then for long."""
     monkeypatch.setattr(source, "_UNWATCHED_PAUSE", 30)
-    monkeypatch.setattr(coalescing, "_SETTLED_AFTER", 0.1)
+    monkeypatch.setattr(wakeups, "_SETTLED_AFTER", 0.1)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -323,14 +323,12 @@ async def test_the_rate_of_a_camera_is_measured_from_its_first_picture_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[int] = []
-    monkeypatch.setattr(
-        coalescing.Coalescing, "begin", lambda _, __, count: counted.append(count())
-    )
+    monkeypatch.setattr(wakeups.Wakeups, "came", lambda _, pictures, **__: counted.append(pictures))
     pictures = one_by_one([1, 2])
     steps: list[Step] = [Send(HttpHead), Send(b"--frame\r\n"), Pause(0.1), *pictures, Silence()]
     async with ScriptedCamera(steps) as camera:
         await take(source_of(camera.url), 2)
-    assert counted == [1]
+    assert counted == [1, 2]
 
 
 @pytest.mark.parametrize("length", ["", "Content-Length: {}"])
@@ -347,24 +345,25 @@ async def test_a_large_compressed_picture_comes_whole(length: str) -> None:
 
 @pytest.mark.usefixtures("hasty")
 async def test_who_begins_to_watch_waits_for_nothing() -> None:
-    numbers = [*one_by_one([1]), Pause(0.2), *one_by_one([2, 3]), Pause(1), *one_by_one([4])]
+    settled = [*one_by_one([1]), Pause(0.2), *one_by_one([2])]
+    numbers = [*settled, *one_by_one([3, 4]), Pause(1), *one_by_one([5])]
     async with ScriptedCamera([Send(HttpHead), *numbers, Silence()]) as camera:
         source = source_of(camera.url, watched=False, stall_timeout=60)
         async with asyncio.timeout(5), images_of(source) as images:
-            assert await anext(images) == picture(1)
-            second = asyncio.ensure_future(anext(images))
-            assert not (await asyncio.wait({second}, timeout=0.6))[0], "it waits for others"
+            assert [await anext(images) for _ in range(2)] == [picture(1), picture(2)]
+            third = asyncio.ensure_future(anext(images))
+            assert not (await asyncio.wait({third}, timeout=0.6))[0], "it waits for others"
             source.watch(watched=True)
-            assert await second == picture(2)
-            assert [await anext(images) for _ in range(2)] == [picture(3), picture(4)]
+            assert await third == picture(3)
+            assert [await anext(images) for _ in range(2)] == [picture(4), picture(5)]
 
 
 @pytest.mark.usefixtures("hasty")
 async def test_a_camera_that_nobody_watches_does_not_look_silent() -> None:
-    steps = [Send(HttpHead), *one_by_one([1]), Pause(0.2), *one_by_one([2]), Silence()]
+    steps = [Send(HttpHead), *one_by_one([1]), Pause(0.2), *one_by_one([2, 3]), Silence()]
     async with ScriptedCamera(steps) as camera, asyncio.timeout(5):
         source = source_of(camera.url, watched=False, stall_timeout=0.2)
-        assert await take(source, 2) == [picture(1), picture(2)]
+        assert await take(source, 3) == [picture(1), picture(2), picture(3)]
 
 
 @pytest.mark.parametrize("honest", [0, 1, 2])
