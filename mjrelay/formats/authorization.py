@@ -28,6 +28,30 @@ class Challenge:
     scheme: str
     parameters: dict[str, str]
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether our answer was right, but for a nonce that is no longer valid."""
+        return self.parameters.get("stale", "").lower() == "true"
+
+    @property
+    def qops(self) -> list[str]:
+        """The qualities of protection it offers; none in the form of RFC 2069."""
+        return self.parameters.get("qop", "").lower().replace(",", " ").split()
+
+    @property
+    def algorithm(self) -> str:
+        """The hash a Digest challenge asks for."""
+        return self._algorithm.removesuffix("-SESS")
+
+    @property
+    def is_session(self) -> bool:
+        """Whether both nonces are hashed into the secret."""
+        return self._algorithm.endswith("-SESS")
+
+    @property
+    def _algorithm(self) -> str:
+        return self.parameters.get("algorithm", "MD5").upper()
+
 
 class Login:
     """What we know of a camera's way in: our credentials, and the challenge it last gave.
@@ -40,15 +64,10 @@ class Login:
         self._challenge: Challenge | None = None
         self._uses = 0
 
-    def accept(self, headers: list[str]) -> bool:
-        """Take up a way in that `WWW-Authenticate` headers offer. False: there is none for us."""
-        self._challenge = choose(parse_challenges(headers))
+    def take_up(self, challenge: Challenge | None) -> None:
+        """Answer this challenge from now on; none: ask afresh."""
+        self._challenge = challenge
         self._uses = 0
-        return self._challenge is not None
-
-    def forget(self) -> None:
-        """The credentials were refused: ask afresh next time."""
-        self._challenge = None
 
     def header(self, target: str, cnonce: str) -> str | None:
         """The `Authorization` header for a GET of `target`, or None before the first challenge."""
@@ -81,7 +100,9 @@ def choose(challenges: list[Challenge]) -> Challenge | None:
     """The strongest challenge we can answer, or None."""
     for algorithm in ("SHA-256", "MD5"):
         for challenge in challenges:
-            if challenge.scheme == "digest" and _algorithm(challenge)[0] == algorithm:
+            # "auth-int" alone asks for more than we can do.
+            has_auth = not challenge.qops or "auth" in challenge.qops
+            if challenge.scheme == "digest" and challenge.algorithm == algorithm and has_auth:
                 return challenge
     return next((c for c in challenges if c.scheme == "basic"), None)
 
@@ -103,23 +124,22 @@ def authorize(
         return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
     given = challenge.parameters
     realm, nonce = given.get("realm", ""), given.get("nonce", "")
-    algorithm, session = _algorithm(challenge)
 
     def hashed(text: str) -> str:
-        return _HASHES[algorithm](text.encode()).hexdigest()
+        return _HASHES[challenge.algorithm](text.encode()).hexdigest()
 
     secret = hashed(f"{name}:{realm}:{password}")
-    if session:
+    if challenge.is_session:
         secret = hashed(f"{secret}:{nonce}:{cnonce}")
     request = hashed(f"GET:{target}")
     fields = {"username": name, "realm": realm, "nonce": nonce, "uri": target}
     bare = {}
-    if "auth" in re.split(r"[\s,]+", given.get("qop", "")):
+    if "auth" in challenge.qops:
         bare = {"qop": "auth", "nc": f"{count:08x}"}
         fields["cnonce"] = cnonce
         response = hashed(f"{secret}:{nonce}:{bare['nc']}:{cnonce}:auth:{request}")
     else:
-        if session:
+        if challenge.is_session:
             fields["cnonce"] = cnonce
         response = hashed(f"{secret}:{nonce}:{request}")
     fields["response"] = response
@@ -129,12 +149,6 @@ def authorize(
         bare["algorithm"] = given["algorithm"]
     quoted = [f'{key}="{_escaped(value)}"' for key, value in fields.items()]
     return "Digest " + ", ".join([*quoted, *(f"{key}={value}" for key, value in bare.items())])
-
-
-def _algorithm(challenge: Challenge) -> tuple[str, bool]:
-    """The hash a Digest challenge asks for, and whether it is the session form."""
-    name = challenge.parameters.get("algorithm", "MD5").upper()
-    return name.removesuffix("-SESS"), name.endswith("-SESS")
 
 
 def _escaped(value: str) -> str:

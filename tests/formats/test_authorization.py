@@ -74,6 +74,40 @@ def test_the_examples_of_rfc_7616_are_answered_as_there(header: str, response: s
     }
 
 
+def test_the_example_of_rfc_7616_with_another_hash_is_unknown() -> None:
+    header = (
+        'Digest realm="api@example.org", qop="auth", algorithm=SHA-512-256, '
+        'nonce="5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK", '
+        'opaque="HRPCssKJSGjCrkzDg8OhwpzCiGPChXYjwrI2QmXDnsOS", charset=UTF-8, userhash=true'
+    )
+    [challenge] = parse_challenges([header])
+    assert challenge.algorithm == "SHA-512-256"
+    assert choose([challenge]) is None
+
+
+def test_what_would_sign_the_body_alone_is_unknown() -> None:
+    signed = f'Digest realm="r", nonce="{NONCE}", qop="auth-int"'
+    assert choose(parse_challenges([signed])) is None
+    assert choose(parse_challenges([signed, MD5])) == parse_challenges([MD5])[0]
+    assert reply(signed, 'Basic realm="r"').startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    "qop", ['"AUTH"', "auth", '"auth-int,auth"', '"auth-int auth"', '"x, auth"']
+)
+def test_what_signs_the_request_is_found_among_others(qop: str) -> None:
+    assert fields(reply(f'Digest realm="r", nonce="{NONCE}", qop={qop}'))["qop"] == "auth"
+
+
+@pytest.mark.parametrize(
+    ("stale", "expected"),
+    [(", stale=true", True), (', stale="TRUE"', True), (", stale=false", False), ("", False)],
+)
+def test_a_challenge_says_whether_the_nonce_was_stale(stale: str, expected: bool) -> None:
+    [challenge] = parse_challenges([f'Digest realm="r", nonce="{NONCE}"{stale}'])
+    assert challenge.is_stale is expected
+
+
 def test_the_example_of_rfc_2617_is_answered_as_there() -> None:
     header = (
         'Digest realm="testrealm@host.com", qop="auth,auth-int", '

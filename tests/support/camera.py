@@ -137,7 +137,7 @@ class ScriptedCamera:
     """A camera on 127.0.0.1: its first connection plays the first script, and so on.
 
     Further connections play the last script. With `one_slot`, a connection is accepted at any
-    time, but played only when no other is.
+    time, but played only when no other is. A `deaf` one does not answer our FIN.
 
     What a test may assert: `accepted` connections; `open_now` and `most_open` (at once) of them,
     where one is open until its end is seen, be it the peer's FIN or RST or our own close;
@@ -146,10 +146,11 @@ class ScriptedCamera:
     `frames_sent`, the number of the newest stamped picture.
     """
 
-    def __init__(self, *scripts: Script, one_slot: bool = False) -> None:
+    def __init__(self, *scripts: Script, one_slot: bool = False, deaf: bool = False) -> None:
         """Prepare; the camera can be reached inside its `async with`."""
         self._scripts = scripts or (STREAM,)
         self.slot = asyncio.Lock() if one_slot else nullcontext()
+        self.deaf = deaf
         self.accepted = 0
         self.open_now = 0
         self.most_open = 0
@@ -321,10 +322,12 @@ class Connection(asyncio.Protocol):
             self._requested.set()
             self.camera.requested(self._head[: end.end()])
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         """Take the peer's FIN for its end, even if it would still listen."""
-        self._note_end("fin")
-        self._transport.abort()
+        if not self.camera.deaf:
+            self._note_end("fin")
+            self._transport.abort()
+        return self.camera.deaf
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell a reset from an end of our own."""

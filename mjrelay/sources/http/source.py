@@ -20,7 +20,7 @@ from mjrelay.errors import (
     SourceStalled,
     Tally,
 )
-from mjrelay.formats.authorization import Credentials, Login
+from mjrelay.formats.authorization import Credentials, Login, choose, parse_challenges
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
@@ -31,6 +31,9 @@ from mjrelay.sources.http.wakeups import Wakeups
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNAUTHORIZED = 401
+# One in place of a challenge kept from before, one for another page behind a redirect, and one for
+# a camera that calls its nonce stale when it is used for the first time.
+_MAX_LOGINS = 3
 # Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
 _POLL_FPS = 5.0
 # While nobody watches, a picture may wait this long for others.
@@ -101,7 +104,8 @@ class HttpSource(Source):
         Raises:
             SourceError: There is no answer, or it is no picture.
         """
-        address, redirects, challenged = self._address, 0, False
+        address, redirects, logins = self._address, 0, 0
+        challenged: HttpAddress | None = None
         while True:
             connection = await self._dial(address, pause=pause)
             answer = await self._request(connection, address)
@@ -110,9 +114,10 @@ class HttpSource(Source):
                 redirects += 1
                 address = self._follow(address, head.get("location"), redirects)
             elif head.status == _UNAUTHORIZED:
-                # A challenge kept from an earlier asking may be stale; one of this asking is not.
-                self._log_in(address, head, refused=challenged)
-                challenged = True
+                logins += 1
+                # A challenge may be stale that came with an earlier asking, or for another page.
+                self._log_in(address, head, logins, is_answer=challenged == address)
+                challenged = address
             elif head.is_success:
                 return answer
             else:
@@ -180,8 +185,17 @@ class HttpSource(Source):
                 LOOK_IN_BROWSER,
             ) from error
 
-    def _log_in(self, address: HttpAddress, head: ResponseHead, *, refused: bool) -> None:
-        """Take up the way in that a 401 offers, or say why we cannot."""
+    def _log_in(
+        self, address: HttpAddress, head: ResponseHead, logins: int, *, is_answer: bool
+    ) -> None:
+        """Take up the way in that a 401 offers, or say why we cannot.
+
+        Args:
+            address: The page that asks for it.
+            head: The head of the 401.
+            logins: How often this asking has met a 401, this one included.
+            is_answer: The request had answered a challenge that this page has just given.
+        """
         if not self._address.may_share_secrets_with(address):
             raise SourceRefused(
                 f"the camera redirects to {address.label}, which asks for a password",
@@ -192,17 +206,25 @@ class HttpSource(Source):
                 "the camera asks for a user name and password (401)",
                 "set username and password_file, or write http://USER:PASSWORD@HOST/…",
             )
-        if refused:
-            self._login.forget()
+        offered = head.all("www-authenticate")
+        challenge = choose(parse_challenges(offered))
+        is_refused = is_answer and not (challenge and challenge.is_stale)
+        self._login.take_up(None if is_refused else challenge)
+        if is_refused:
             raise SourceRefused(
                 "the camera refuses the user name or the password (401)",
                 "check username and password_file",
             )
-        if not self._login.accept(head.all("www-authenticate")):
-            offered = ", ".join(head.all("www-authenticate"))[:200] or "none"
+        if challenge is None:
             raise SourceRefused(
-                f"the camera asks for a kind of login unknown here: {offered}",
+                "the camera asks for a kind of login unknown here: "
+                + (", ".join(offered)[:200] or "none"),
                 "choose Basic or Digest in the camera's settings",
+            )
+        if logins > _MAX_LOGINS:
+            raise SourceRefused(
+                f"the camera wants another login each time, {logins} times in a row (401)",
+                "choose Basic in the camera's settings, or update its firmware",
             )
 
     # Pictures
@@ -224,6 +246,7 @@ class HttpSource(Source):
 
 
 def _patience(config: CameraConfig) -> float:
-    """How long an attempt may take: every redirect and one log-in, each as slow as is allowed."""
-    asking = config.redial_delay + 2 * config.connect_timeout + config.first_frame_timeout
-    return (1 + _MAX_REDIRECTS + 1) * (asking + CLOSE_TIMEOUT) + config.first_frame_timeout
+    """How long an attempt may take: all redirects and log-ins, each step as slow as is allowed."""
+    connecting = config.redial_delay + 2 * config.connect_timeout  # the second time for TLS
+    asking = connecting + config.first_frame_timeout + CLOSE_TIMEOUT
+    return (1 + _MAX_REDIRECTS + _MAX_LOGINS) * asking + config.first_frame_timeout

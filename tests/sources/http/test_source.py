@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trustme
@@ -26,7 +27,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from mjrelay.formats.http1 import ResponseReader, Sink
-from mjrelay.sources.http import source, wakeups
+from mjrelay.sources.http import connection, source, wakeups
 from mjrelay.sources.http.source import HttpSource
 from tests.support.camera import (
     AskAuth,
@@ -131,6 +132,43 @@ async def test_the_next_dial_waits_for_the_old_connection_and_redial_delay() -> 
         assert camera.most_open == 1
         assert camera.gaps == pytest.approx([0.2, 0.2], abs=0.15)
         assert min(camera.gaps) >= 0.19
+
+
+SLOW: dict[str, Any] = {"connect_timeout": 0.1, "first_frame_timeout": 0.1, "redial_delay": 0.05}
+
+
+async def test_no_attempt_outlasts_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(source, "CLOSE_TIMEOUT", 0.1)
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def late(sock: socket.socket, address: object) -> None:
+        await asyncio.sleep(0.08)
+        await connect(sock, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "sock_connect", late)
+
+    def slowly(*script: Step) -> Script:
+        """Answer late, and then nothing more."""
+        return [Pause(0.08), *script, Silence()]
+
+    def asked(nonce: str) -> Script:
+        challenge = f'WWW-Authenticate: Digest realm="cam", nonce="{nonce}", stale=true'
+        return slowly(Send(answer(b"", None, challenge, status="HTTP/1.1 401 No")))
+
+    sent_on = [slowly(*moved(f"/{page}")) for page in "abc"]
+    scripts = [*(asked(nonce) for nonce in "abc"), *sent_on, slowly(Send(HttpHead))]
+    async with ScriptedCamera(*scripts, deaf=True) as camera:
+        us = source_of(camera.url, username="me", password="secret", **SLOW)
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            async with us.open() as stream, asyncio.timeout(SLOW["first_frame_timeout"]):
+                await stream(lambda *_: None)
+        lasted = loop.time() - began
+        assert camera.accepted == 7
+    # There was no TLS, which may take connect_timeout once more.
+    assert 0.6 * us.patience < lasted < us.patience
 
 
 async def test_cancelling_while_the_camera_is_silent_leaves_nothing_open() -> None:
@@ -479,6 +517,67 @@ async def test_a_stale_nonce_is_replaced() -> None:
         await take(source, 1)
     assert b'nonce="a"' in camera.requests[2]
     assert b'nonce="b"' in camera.requests[3]
+
+
+def digest(nonce: str, *, stale: bool = False) -> AskAuth:
+    return AskAuth(f'Digest realm="cam", nonce="{nonce}"' + (", stale=true" if stale else ""))
+
+
+def moved(path: str) -> Script:
+    return [Send(answer(b"", None, f"Location: {path}", status="HTTP/1.1 302 Found"))]
+
+
+def nonces(camera: ScriptedCamera) -> list[str]:
+    """The nonce of each request's answer; empty for none."""
+    found = (re.search(rb'nonce="(\w+)"', request) for request in camera.requests)
+    return [match[1].decode() if match else "" for match in found]
+
+
+@pytest.mark.parametrize("stale", [True, False])
+async def test_behind_a_redirect_a_nonce_may_be_another(stale: bool) -> None:
+    scripts = [[digest("a")], moved("/video"), [digest("b", stale=stale)], ENDLESS]
+    async with ScriptedCamera(*scripts) as camera:
+        await take(source_of(camera.url, username="me", password="secret"), 1)
+    assert nonces(camera) == ["", "a", "a", "b"]
+
+
+async def test_a_nonce_that_is_stale_at_once_is_replaced() -> None:
+    async with ScriptedCamera([digest("a")], [digest("b", stale=True)], ENDLESS) as camera:
+        await take(source_of(camera.url, username="me", password="secret"), 1)
+    assert nonces(camera) == ["", "a", "b"]
+
+
+async def test_nonces_that_are_always_stale_are_given_up() -> None:
+    async with ScriptedCamera([digest("a", stale=True)]) as camera:
+        _, error = await failure(source_of(camera.url, username="me", password="secret"))
+        assert camera.accepted == 4
+    assert isinstance(error, SourceRefused)
+    assert "wants another login each time" in error.reason
+    assert error.hint
+
+
+async def test_a_wrong_password_behind_a_redirect_is_said() -> None:
+    scripts = [[digest("a")], moved("/video"), [digest("b")]]
+    async with ScriptedCamera(*scripts) as camera:
+        _, error = await failure(source_of(camera.url, username="me", password="wrong"))
+        assert camera.accepted == 4
+    assert "refuses the user name or the password" in error.reason
+
+
+async def test_pages_that_redirect_and_ask_in_turns_come_to_an_end() -> None:
+    turns = [[digest("a", stale=True)], moved("/b"), [digest("b")], moved("/c"), [digest("c")]]
+    async with ScriptedCamera(*turns, moved("/d"), [digest("d")]) as camera:
+        _, error = await failure(source_of(camera.url, username="me", password="secret"))
+        assert camera.accepted == 7
+    assert isinstance(error, SourceRefused)
+
+
+async def test_a_login_that_would_sign_the_body_is_unknown() -> None:
+    async with ScriptedCamera([AskAuth('Digest realm="r", nonce="n", qop="auth-int"')]) as camera:
+        _, error = await failure(source_of(camera.url, username="me", password="secret"))
+        assert camera.accepted == 1
+    assert "a kind of login unknown here: Digest" in error.reason
+    assert "auth-int" in error.reason
 
 
 async def test_a_wrong_password_is_said_and_not_tried_for_ever() -> None:
