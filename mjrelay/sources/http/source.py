@@ -74,6 +74,17 @@ class HttpSource(Source):
         """While nobody is looking, take pictures a few at a time."""
         self._wakeups.watch(watched=watched)
 
+    def succeed(self, before: Source) -> None:
+        """Take over when the camera was left, and how it lets us in."""
+        super().succeed(before)
+        if not isinstance(before, HttpSource):
+            return
+        ours, theirs = self._address, before._address  # noqa: SLF001 - one of our own kind
+        if (ours.host, ours.port) == (theirs.host, theirs.port):
+            self._closed_at = before._closed_at  # noqa: SLF001
+        if ours == theirs and self._login.credentials == before._login.credentials:  # noqa: SLF001
+            self._login = before._login  # noqa: SLF001
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         """Dial and ask; the answer holds the images."""

@@ -45,7 +45,7 @@ from tests.support.camera import (
 from tests.support.pictures import picture, stamp, without_eoi
 from tests.support.quirks import MULTIPART, REFUSALS, REPLIES, Reply, answer, multipart
 from tests.support.serving import config_for
-from tests.support.source import images_of
+from tests.support.source import ScriptedSource, images_of
 
 HEALTHY = REPLIES[0]
 ENDLESS: Script = [Send(HttpHead), Frames(fps=100)]
@@ -132,6 +132,51 @@ async def test_the_next_dial_waits_for_the_old_connection_and_redial_delay() -> 
         assert camera.most_open == 1
         assert camera.gaps == pytest.approx([0.2, 0.2], abs=0.15)
         assert min(camera.gaps) >= 0.19
+
+
+def succeeding(before: HttpSource, url: str, **options: Any) -> HttpSource:
+    """The source that follows another at a reload."""
+    source = source_of(url, **options)
+    source.succeed(before)
+    return source
+
+
+async def test_a_reload_dials_no_sooner_than_redial_delay() -> None:
+    async with ScriptedCamera(ENDLESS, one_slot=True) as camera:
+        first = source_of(camera.url, redial_delay=0.02)
+        await take(first, 1)
+        second = succeeding(first, camera.url, fps=5, redial_delay=0.3)
+        await take(second, 1)
+        await take(succeeding(second, camera.url + "&other", redial_delay=0.3), 1)
+    assert len(camera.gaps) == 2
+    assert min(camera.gaps) >= 0.29
+
+
+async def test_another_camera_is_dialled_at_once() -> None:
+    async with ScriptedCamera(ENDLESS) as camera, ScriptedCamera(ENDLESS) as other:
+        before = source_of(camera.url, redial_delay=60)
+        await take(before, 1)
+        async with asyncio.timeout(5):
+            await take(succeeding(before, other.url, redial_delay=60), 1)
+
+
+async def test_a_reload_keeps_the_way_in_of_the_same_camera_and_user() -> None:
+    async with ScriptedCamera([digest("a")], ENDLESS) as camera:
+        me: dict[str, Any] = {"username": "me", "password": "secret"}
+        before = source_of(camera.url, **me)
+        await take(before, 1)
+        await take(succeeding(before, camera.url, fps=5, **me), 1)
+        for other in ({**me, "password": "new"}, {**me, "username": "you"}):
+            await take(succeeding(before, camera.url, **other), 1)
+        await take(succeeding(before, camera.url + "&other", **me), 1)
+    assert nonces(camera) == ["", "a", "a", "", "", ""]
+
+
+async def test_a_source_may_follow_one_of_another_kind() -> None:
+    before = ScriptedSource([])
+    after = source_of("http://127.0.0.1:9/")
+    after.succeed(before)
+    assert after.tally is before.tally
 
 
 SLOW: dict[str, Any] = {"connect_timeout": 0.1, "first_frame_timeout": 0.1, "redial_delay": 0.05}
