@@ -97,6 +97,8 @@ class ResponseReader:
     def __init__(self, tally: Tally | None = None) -> None:
         self.head: ResponseHead | None = None
         """The answer's head, once it is there."""
+        self.decodes = False
+        """The body's bytes differ from those that come."""
         self._tally = tally or Tally()
         self._pending = bytearray()
         self._partial = ResponseHead()
@@ -115,19 +117,14 @@ class ResponseReader:
             return True
         return self._length is not None and self._received >= self._length
 
-    @property
-    def decodes(self) -> bool:
-        """The body's bytes differ from those that come."""
-        return bool(self._chunks or self._inflater)
-
     def feed(self, data: bytes | memoryview, sink: Sink) -> bool:
         """Take the next bytes, and hand the body bytes they hold to `sink`, decoded.
 
         What needs no decoding is handed on as it came, without a copy.
 
         Returns:
-            True when there is more to decode than should be done at once: feed it nothing, later,
-            until it returns False.
+            Whether some bytes are still to be decoded, since that takes longer than should be done
+            at once: let others have a turn, then feed it nothing.
 
         Raises:
             FramingError: The body is broken gzip.
@@ -156,8 +153,9 @@ class ResponseReader:
 
     def _next_piece(self) -> bytes:
         """Take the next pending bytes, without chunks' size lines; empty for none."""
-        chunks, pending = self._chunks, self._pending
-        piece = chunks.take(pending) if chunks else _taken(pending, _MAX_PIECE)
+        pending = self._pending
+        most = _MAX_PIECE if self._inflater else len(pending)
+        piece = self._chunks.take(pending, most) if self._chunks else _taken(pending, most)
         self._received += len(piece)
         return piece
 
@@ -224,6 +222,7 @@ class ResponseReader:
             self._chunks = _Chunks(self._tally)
         if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
             self._inflater = _Inflater(self._tally)
+        self.decodes = bool(self._chunks or self._inflater)
         return head
 
     def _tolerate(self, quirk: str) -> None:
@@ -239,14 +238,14 @@ class _Chunks:
         self._left = 0
         self._first = True
 
-    def take(self, pending: bytearray) -> bytes:
-        """Take the next bytes of a chunk; empty when more bytes are needed."""
+    def take(self, pending: bytearray, most: int) -> bytes:
+        """Take the next bytes of a chunk, up to so many; empty when more bytes are needed."""
         while not self._left and not self.ended:
             if not self._read_size(pending):
                 return b""
         if self.ended:
             pending.clear()
-        piece = _taken(pending, self._left)
+        piece = _taken(pending, min(self._left, most))
         self._left -= len(piece)
         return piece
 

@@ -77,13 +77,14 @@ class HttpSource(Source):
     def succeed(self, before: Source) -> None:
         """Take over when the camera was left, and how it lets us in."""
         super().succeed(before)
-        if not isinstance(before, HttpSource):
-            return
-        ours, theirs = self._address, before._address  # noqa: SLF001 - one of our own kind
-        if (ours.host, ours.port) == (theirs.host, theirs.port):
-            self._closed_at = before._closed_at  # noqa: SLF001
-        if ours == theirs and self._login.credentials == before._login.credentials:  # noqa: SLF001
-            self._login = before._login  # noqa: SLF001
+        if isinstance(before, HttpSource):
+            self._take_over(before._address, before._closed_at, before._login)  # noqa: SLF001 - ours
+
+    def _take_over(self, address: HttpAddress, closed_at: float, login: Login) -> None:
+        if (address.host, address.port) == (self._address.host, self._address.port):
+            self._closed_at = closed_at
+        if address == self._address and login.credentials == self._login.credentials:
+            self._login = login
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:

@@ -500,6 +500,34 @@ async def test_a_gzip_bomb_is_neither_kept_nor_held_against_others() -> None:
     assert most < 8 * 2**20
 
 
+async def test_a_gzip_bomb_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 64 * 2**20
+    bomb = gzip.compress(multipart([picture(1)]) + bytes(size))
+    turn = 0
+    worked_in: list[int] = []
+    feed = ResponseReader.feed
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    def noted(reader: ResponseReader, data: bytes | memoryview, sink: Sink) -> bool:
+        worked_in.append(turn)
+        return feed(reader, data, sink)
+
+    monkeypatch.setattr(ResponseReader, "feed", noted)
+    head = answer(b"", MULTIPART, "Content-Encoding: gzip")
+    async with ScriptedCamera([Send(head), Pause(0.05), Send(bomb), Close()]) as camera:
+        counter = asyncio.ensure_future(count())
+        images, _ = await failure(source_of(camera.url))
+        counter.cancel()
+    assert images == [picture(1)]
+    assert len(worked_in) >= size / 2**18
+    assert len(set(worked_in)) >= len(worked_in) - 2  # a piece that comes may meet one that waited
+
+
 async def test_a_redirect_to_another_host_is_not_told_the_password() -> None:
     async with ScriptedCamera([AskAuth('Basic realm="x"')]) as other:
         moved = answer(
