@@ -13,23 +13,23 @@ from dataclasses import dataclass, field
 from mjrelay.errors import FramingError, Tally
 from mjrelay.formats.jpeg import SOI
 
-# aiohttp's 8190 bytes refuse real cameras; a head eight times as long is none.
+# Some cameras send heads longer than the 8190 bytes that aiohttp takes; eight times that is none.
 _MAX_HEAD = 64 * 2**10
-# Words for people; a camera can send any amount.
+# This much of the words behind the status code is kept; a camera can send any amount.
 _MAX_PHRASE = 200
 # A little gzip can become a lot of body, and a few bytes many chunks. So at most this many pieces
 # of at most this size are unpacked at once: 256 KiB, a millisecond's work.
 _MAX_PIECES = 16
 _MAX_PIECE = 16 * 2**10
-# Of a chunk's size line.
+# A chunk's size line is shorter than this.
 _MAX_SIZE_LINE = 256
 
 _STATUS_LINE = re.compile(r"\s*(HTTP(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?$", re.IGNORECASE)
 _HEADER = re.compile(r"([^\s:\x00]+)[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _SIZE_LINE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r*\n")
-_LINE_ENDS = re.compile(rb"[\r\n]*")
 _SIZE_LINE_BEGUN = re.compile(rb"[ \t]*[0-9a-fA-F]{0,16}[ \t]*(?:;[^\n]*)?\r*\Z")
+_LINE_ENDS = re.compile(rb"[\r\n]*")
 
 # What a body begins with when a camera sends no head, or no blank line after it.
 _BODY_STARTS = (b"--", SOI)
@@ -88,7 +88,7 @@ class ResponseHead:
 
 
 class ResponseReader:
-    """Reads one answer: give it bytes with `read_head` until that is there, then with `feed`.
+    """Reads one answer: give it bytes with `read_head` until there is a head, then with `feed`.
 
     Args:
         tally: Where to count what had to be tolerated.
@@ -116,48 +116,6 @@ class ResponseReader:
         if self._chunks and self._chunks.ended:
             return True
         return self._length is not None and self._received >= self._length
-
-    def feed(self, data: bytes | memoryview, sink: Sink) -> bool:
-        """Take the next bytes, and hand the body bytes they hold to `sink`, decoded.
-
-        What needs no decoding is handed on as it came, without a copy.
-
-        Returns:
-            Whether some bytes are still to be decoded, since that takes longer than should be done
-            at once: let others have a turn, then feed it nothing.
-
-        Raises:
-            FramingError: The body is broken gzip.
-        """
-        if self.decodes:
-            self._pending += data
-            return self._decode(sink)
-        if self._pending:  # came with the head
-            data = bytes(self._pending) + data
-            self._pending.clear()
-        self._received += len(data)
-        if data:
-            sink(data)
-        return False
-
-    def _decode(self, sink: Sink) -> bool:
-        """Decode some of the pending bytes. True: there are more."""
-        inflater = self._inflater
-        for _ in range(_MAX_PIECES):
-            coded = (inflater and inflater.rest) or self._next_piece()
-            if not coded:
-                return False
-            if piece := inflater.inflate(coded) if inflater else coded:
-                sink(piece)
-        return True
-
-    def _next_piece(self) -> bytes:
-        """Take the next pending bytes, without chunks' size lines; empty for none."""
-        pending = self._pending
-        most = _MAX_PIECE if self._inflater else len(pending)
-        piece = self._chunks.take(pending, most) if self._chunks else _taken(pending, most)
-        self._received += len(piece)
-        return piece
 
     def read_head(self, data: bytes) -> ResponseHead | None:
         """Take the next bytes of the head; bytes of the body that come along wait for `feed`.
@@ -225,12 +183,54 @@ class ResponseReader:
         self.decodes = bool(self._chunks or self._inflater)
         return head
 
+    def feed(self, data: bytes | memoryview, sink: Sink) -> bool:
+        """Take the next bytes, and hand the body bytes they hold to `sink`, decoded.
+
+        What needs no decoding is handed on as it came, without a copy.
+
+        Returns:
+            Whether some bytes are still to be decoded, since that takes longer than should be done
+            at once: let others have a turn, then feed it nothing.
+
+        Raises:
+            FramingError: The body is broken gzip.
+        """
+        if self.decodes:
+            self._pending += data
+            return self._decode(sink)
+        if self._pending:  # came with the head
+            data = bytes(self._pending) + data
+            self._pending.clear()
+        self._received += len(data)
+        if data:
+            sink(data)
+        return False
+
+    def _decode(self, sink: Sink) -> bool:
+        """Decode some of the pending bytes. True: there are more."""
+        inflater = self._inflater
+        for _ in range(_MAX_PIECES):
+            coded = (inflater and inflater.rest) or self._next_piece()
+            if not coded:
+                return False
+            if piece := inflater.inflate(coded) if inflater else coded:
+                sink(piece)
+        return True
+
+    def _next_piece(self) -> bytes:
+        """Take the next pending bytes, without chunks' size lines; empty for none."""
+        pending = self._pending
+        most = _MAX_PIECE if self._inflater else len(pending)
+        piece = self._chunks.take(pending, most) if self._chunks else _taken(pending, most)
+        self._received += len(piece)
+        return piece
+
     def _tolerate(self, quirk: str) -> None:
         self._tally.tolerated[quirk] += 1
 
 
 class _Chunks:
-    """Takes the chunked coding off a body; passes on as it is what is chunked in name only."""
+    """Takes the chunked coding off a body. One that is chunked in name only passes unchanged."""
 
     def __init__(self, tally: Tally) -> None:
         self.ended = False
@@ -267,7 +267,7 @@ class _Chunks:
 
 
 class _Inflater:
-    """Takes gzip or deflate off a body; passes on as it is what is compressed in name only.
+    """Takes gzip or deflate off a body. One that is compressed in name only passes unchanged.
 
     Attributes:
         rest: Bytes that are still to be inflated, before any others.

@@ -163,14 +163,14 @@ class Connection:
         """
         return await self._inbox.pump(consume)
 
-    def came(self, pictures: int, *, missing: int) -> None:
-        """Take note of what has come: it says when there is something to do again.
+    def note_progress(self, pictures: int, *, missing: int) -> None:
+        """Take note of what has come, to be woken up again when there is something to do.
 
         Args:
             pictures: How many this connection has brought.
             missing: Bytes until the next one is whole; 0 where that is not known.
         """
-        self._wakeups.came(pictures, missing=missing)
+        self._wakeups.note_progress(pictures, missing=missing)
 
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.

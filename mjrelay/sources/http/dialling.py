@@ -21,7 +21,7 @@ _QUICK = 1.0
 _QUICK_TIMEOUT = 2.0
 # A camera may have become slow. So after this many quick dials in vain, one has the full patience.
 _QUICK_DIALS = 5
-# More hosts than this, by redirects, and we forget which of them were quick.
+# A camera could redirect to ever new hosts: when there are this many, all are forgotten.
 _MOST_QUICK = 16
 
 
@@ -29,7 +29,7 @@ class Dialler:
     """Connects to a camera, and remembers which hosts accept quickly.
 
     Args:
-        connect_timeout: Seconds for the name and the TCP handshake; and for that of TLS.
+        connect_timeout: Seconds for the name and the TCP handshake, and again for that of TLS.
         tls_verify: Whether to trust only certificates that can be verified.
         wakeups: Decides when the kernel wakes us up for what comes.
     """
@@ -38,7 +38,7 @@ class Dialler:
         self._connect_timeout = connect_timeout
         self._tls_verify = tls_verify
         self._wakeups = wakeups
-        # Quick dials in vain, one after the other, by the host and port that was quick before.
+        # By the host and port of a camera that was quick: dials since then, if all were in vain.
         self._in_vain: dict[tuple[str, int], int] = {}
 
     async def dial(self, address: HttpAddress) -> Connection:
@@ -110,8 +110,9 @@ class Dialler:
         where = address.host, address.port
         if where not in self._in_vain:
             return self._connect_timeout
-        self._in_vain[where] = (self._in_vain[where] + 1) % (_QUICK_DIALS + 1)
-        return _QUICK_TIMEOUT if self._in_vain[where] else self._connect_timeout
+        self._in_vain[where] += 1
+        is_patient = self._in_vain[where] % (_QUICK_DIALS + 1) == 0
+        return self._connect_timeout if is_patient else _QUICK_TIMEOUT
 
     def _note_accept(self, address: HttpAddress, *, after: float) -> None:
         """Take note how many seconds a host took to accept."""

@@ -107,12 +107,10 @@ class Response:
             raise fault
 
     def _consume(self, sink: Sink, data: bytes | memoryview) -> bool:
-        """Show the images in the next bytes.
-
-        As long as no image was found, each time is judged what came instead.
+        """Show the images in the next bytes. As long as none was found, judge what came instead.
 
         Returns:
-            Whether there is something to do before more bytes are taken.
+            Whether `show_images` has something to do before more bytes are taken.
         """
         try:
             self._undecoded = self._reader.feed(data, sink)
@@ -120,7 +118,7 @@ class Response:
             raise _unreadable(error) from error
         if self.found:
             missing = 0 if self._reader.decodes else self._framer.missing
-            self._connection.came(self.found, missing=missing)
+            self._connection.note_progress(self.found, missing=missing)
         elif self._framer.between_images and (fault := self._diagnose()):
             raise fault
         return self._undecoded or self._reader.complete

@@ -66,7 +66,7 @@ class Wakeups:
         if watched and self._coalesces:
             self._at_once()
 
-    def came(self, pictures: int, *, missing: int) -> None:
+    def note_progress(self, pictures: int, *, missing: int) -> None:
         """Decide what to be woken up for next; called at each wake-up, from the first picture on.
 
         Args:

@@ -41,7 +41,7 @@ class Camera:
             step = PAUSE if coalesced else 1 / 30
             await asyncio.sleep(step)
             self._sent += step * (self._patient_fps if coalesced else 30)
-            self._wakeups.came(round(self._sent), missing=0)
+            self._wakeups.note_progress(round(self._sent), missing=0)
 
     @property
     def coalesced_at(self) -> list[float]:
@@ -151,13 +151,13 @@ async def test_nothing_is_told_to_a_connection_that_is_gone() -> None:
     wakeups = Wakeups(PAUSE)
     camera = Camera(wakeups)
     await camera.send(5)
-    wakeups.came(1000, missing=1000)
+    wakeups.note_progress(1000, missing=1000)
     assert camera.told[-1] == (5, 1000)
     wakeups.detach()
     assert camera.told[-1] == (5, 1)
     wakeups.watch(watched=True)
     wakeups.watch(watched=False)
-    wakeups.came(1001, missing=0)
+    wakeups.note_progress(1001, missing=0)
     await asyncio.sleep(60)
     assert len(camera.told) == 2
 
@@ -166,7 +166,7 @@ async def test_nothing_is_told_to_a_connection_that_is_gone() -> None:
 async def test_what_is_late_is_not_waited_for() -> None:
     wakeups = Wakeups(PAUSE)
     camera = Camera(wakeups)
-    wakeups.came(1, missing=10**9)
+    wakeups.note_progress(1, missing=10**9)
     assert camera.told == [(0, MOST)]
     await asyncio.sleep(1)
     assert camera.told == [(0, MOST), (0.1, 1)]
