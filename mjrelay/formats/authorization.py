@@ -38,20 +38,6 @@ class Challenge:
         """The qualities of protection it offers; none in the form of RFC 2069."""
         return self.parameters.get("qop", "").lower().replace(",", " ").split()
 
-    @property
-    def algorithm(self) -> str:
-        """The hash a Digest challenge asks for."""
-        return self._algorithm.removesuffix("-SESS")
-
-    @property
-    def is_session(self) -> bool:
-        """Whether both nonces are hashed into the secret."""
-        return self._algorithm.endswith("-SESS")
-
-    @property
-    def _algorithm(self) -> str:
-        return self.parameters.get("algorithm", "MD5").upper()
-
 
 class Login:
     """What we know of a camera's way in: our credentials, and the challenge it last gave.
@@ -100,9 +86,9 @@ def choose(challenges: list[Challenge]) -> Challenge | None:
     """The strongest challenge we can answer, or None."""
     for algorithm in ("SHA-256", "MD5"):
         for challenge in challenges:
-            # "auth-int" alone asks for more than we can do.
-            has_auth = not challenge.qops or "auth" in challenge.qops
-            if challenge.scheme == "digest" and challenge.algorithm == algorithm and has_auth:
+            qops = challenge.qops
+            has_auth = not qops or "auth" in qops  # "auth-int" alone is more than we can do
+            if challenge.scheme == "digest" and _algorithm(challenge)[0] == algorithm and has_auth:
                 return challenge
     return next((c for c in challenges if c.scheme == "basic"), None)
 
@@ -124,12 +110,13 @@ def authorize(
         return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
     given = challenge.parameters
     realm, nonce = given.get("realm", ""), given.get("nonce", "")
+    algorithm, session = _algorithm(challenge)
 
     def hashed(text: str) -> str:
-        return _HASHES[challenge.algorithm](text.encode()).hexdigest()
+        return _HASHES[algorithm](text.encode()).hexdigest()
 
     secret = hashed(f"{name}:{realm}:{password}")
-    if challenge.is_session:
+    if session:
         secret = hashed(f"{secret}:{nonce}:{cnonce}")
     request = hashed(f"GET:{target}")
     fields = {"username": name, "realm": realm, "nonce": nonce, "uri": target}
@@ -139,7 +126,7 @@ def authorize(
         fields["cnonce"] = cnonce
         response = hashed(f"{secret}:{nonce}:{bare['nc']}:{cnonce}:auth:{request}")
     else:
-        if challenge.is_session:
+        if session:
             fields["cnonce"] = cnonce
         response = hashed(f"{secret}:{nonce}:{request}")
     fields["response"] = response
@@ -149,6 +136,12 @@ def authorize(
         bare["algorithm"] = given["algorithm"]
     quoted = [f'{key}="{_escaped(value)}"' for key, value in fields.items()]
     return "Digest " + ", ".join([*quoted, *(f"{key}={value}" for key, value in bare.items())])
+
+
+def _algorithm(challenge: Challenge) -> tuple[str, bool]:
+    """The hash a Digest challenge asks for, and whether it is the session form."""
+    name = challenge.parameters.get("algorithm", "MD5").upper()
+    return name.removesuffix("-SESS"), name.endswith("-SESS")
 
 
 def _escaped(value: str) -> str:

@@ -81,7 +81,7 @@ def test_the_example_of_rfc_7616_with_another_hash_is_unknown() -> None:
         'opaque="HRPCssKJSGjCrkzDg8OhwpzCiGPChXYjwrI2QmXDnsOS", charset=UTF-8, userhash=true'
     )
     [challenge] = parse_challenges([header])
-    assert challenge.algorithm == "SHA-512-256"
+    assert challenge.parameters["algorithm"] == "SHA-512-256"
     assert choose([challenge]) is None
 
 

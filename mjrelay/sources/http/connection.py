@@ -18,15 +18,20 @@ Consume = Callable[[memoryview], bool]
 """Given bytes that have come, which it must use up before it returns. True: it wants no more."""
 
 
-class Inbox(asyncio.BufferedProtocol):
-    """What the camera has sent and nobody has taken yet, in one buffer for the connection's life.
+class Connection(asyncio.BufferedProtocol):
+    """An open connection. A `Dialler` makes it; `close` ends it fully.
 
-    A full buffer holds the camera back. (asyncio's streams make a new buffer for every read, which
-    costs more than the reading.)
+    What the camera has sent and nobody has taken yet waits in one buffer for the connection's life.
+    When it is full, the camera is held back. (asyncio's streams make a new buffer for every read,
+    which costs more than the reading.)
+
+    Args:
+        wakeups: Decides when the kernel wakes us up for what comes.
     """
 
-    def __init__(self) -> None:
-        self.closed = asyncio.get_running_loop().create_future()
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+        self._closed = asyncio.get_running_loop().create_future()
         # Mapped, not a bytearray: pages that were never written take no memory.
         self._space = memoryview(mmap.mmap(-1, _INBOX_SIZE))
         self._filled = 0
@@ -35,10 +40,29 @@ class Inbox(asyncio.BufferedProtocol):
         self._consume: Consume | None = None
         self._pumped: asyncio.Future[bool] | None = None
 
+    def send(self, data: bytes) -> None:
+        """Send a request. If that fails, reading the answer tells why."""
+        self._transport.write(data)
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes. Empty: the camera closed the connection.
+
+        Raises:
+            SourceLost: The connection broke.
+        """
+        came = bytearray()
+
+        def take(data: memoryview) -> bool:
+            came.extend(data)
+            return True
+
+        await self.pump(take)
+        return bytes(came)
+
     async def pump(self, consume: Consume) -> bool:
         """Let `consume` have what has come, and all that comes, until it wants no more.
 
-        It is called in the callback in which bytes arrive. Only the end of it wakes a task.
+        It is called in the very callback in which bytes arrive: no task wakes up for it.
 
         Returns:
             Whether it wants no more; False when the camera closed the connection.
@@ -58,6 +82,32 @@ class Inbox(asyncio.BufferedProtocol):
             return await self._pumped
         finally:
             self._consume = None
+
+    def note_progress(self, pictures: int, *, missing: int) -> None:
+        """Take note of what has come, to be woken up again when there is something to do.
+
+        Args:
+            pictures: How many this connection has brought.
+            missing: Bytes until the next one is whole; 0 where that is not known.
+        """
+        self._wakeups.note_progress(pictures, missing=missing)
+
+    async def close(self) -> None:
+        """Send our FIN and wait for the camera's, so that its slot is free when this returns.
+
+        A camera that ignores the FIN is given up after a second; then the kernel resets it.
+        """
+        self._wakeups.detach()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if self._transport.can_write_eof():
+                    self._transport.write_eof()
+                    await self.pump(_drop)
+        except (TimeoutError, OSError, SourceLost):
+            pass  # dead or deaf: closing is all that is left
+        finally:
+            self._transport.close()
+            await self._closed
 
     def _hand_over(self, consume: Consume) -> bool:
         data = self._space[: self._filled]
@@ -83,6 +133,8 @@ class Inbox(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
+        with_tls = transport.get_extra_info("ssl_object")
+        self._wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it is a hint
         """Where the next bytes are to be put: behind those that wait."""
@@ -112,82 +164,8 @@ class Inbox(asyncio.BufferedProtocol):
         if exc:
             self._loss = _loss(exc)
         self._end_pump(self._loss or False)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-
-class Connection:
-    """An open connection. A `Dialler` makes it; `close` ends it fully.
-
-    Args:
-        transport: Of its socket.
-        inbox: The transport's protocol.
-        wakeups: Decides when the kernel wakes us up for what comes.
-    """
-
-    def __init__(self, transport: asyncio.Transport, inbox: Inbox, wakeups: Wakeups) -> None:
-        self._transport = transport
-        self._inbox = inbox
-        self._wakeups = wakeups
-        with_tls = transport.get_extra_info("ssl_object")
-        wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
-
-    def send(self, data: bytes) -> None:
-        """Send a request. If that fails, reading the answer tells why."""
-        self._transport.write(data)
-
-    async def read(self) -> bytes:
-        """Wait for the next bytes. Empty: the camera closed the connection.
-
-        Raises:
-            SourceLost: The connection broke.
-        """
-        pieces: list[bytes] = []
-
-        def take(data: memoryview) -> bool:
-            pieces.append(bytes(data))
-            return True
-
-        await self._inbox.pump(take)
-        return b"".join(pieces)
-
-    async def pump(self, consume: Consume) -> bool:
-        """Let `consume` have all that comes, as it comes, until it wants no more.
-
-        Returns:
-            Whether it wants no more; False when the camera closed the connection.
-
-        Raises:
-            SourceLost: The connection broke.
-            Exception: Whatever `consume` raised.
-        """
-        return await self._inbox.pump(consume)
-
-    def note_progress(self, pictures: int, *, missing: int) -> None:
-        """Take note of what has come, to be woken up again when there is something to do.
-
-        Args:
-            pictures: How many this connection has brought.
-            missing: Bytes until the next one is whole; 0 where that is not known.
-        """
-        self._wakeups.note_progress(pictures, missing=missing)
-
-    async def close(self) -> None:
-        """Send our FIN and wait for the camera's, so that its slot is free when this returns.
-
-        A camera that ignores the FIN is given up after a second; then the kernel resets it.
-        """
-        self._wakeups.detach()
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                if self._transport.can_write_eof():
-                    self._transport.write_eof()
-                    await self._inbox.pump(_drop)
-        except (TimeoutError, OSError, SourceLost):
-            pass  # dead or deaf: closing is all that is left
-        finally:
-            self._transport.close()
-            await self._inbox.closed
+        if not self._closed.done():
+            self._closed.set_result(None)
 
 
 def _drop(_: memoryview) -> bool:

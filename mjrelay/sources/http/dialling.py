@@ -11,7 +11,7 @@ from typing import Any
 
 from mjrelay.configuration.address import HttpAddress
 from mjrelay.errors import SLOT_TAKEN, SourceError, SourceLost, SourceRefused, SourceUnreachable
-from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection, Inbox
+from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
 from mjrelay.sources.http.wakeups import Wakeups
 
 # A camera that accepted within a second when it was dialled last gets two seconds to accept. The
@@ -60,7 +60,7 @@ class Dialler:
         except OSError as error:
             raise _unreachable(where, address.host, error) from error
         try:
-            return Connection(*await _open(sock, self._tls(address)), self._wakeups)
+            return await self._open(sock, address)
         except ssl.SSLCertVerificationError as error:
             raise SourceRefused(
                 f"the certificate of {where} is not trusted: {error.verify_message}",
@@ -122,15 +122,25 @@ class Dialler:
         if after < _QUICK:
             self._in_vain[address.host, address.port] = 0
 
-    def _tls(self, address: HttpAddress) -> dict[str, Any]:
-        if not address.tls:
-            return {}
-        return {
-            "ssl": _tls_context(verify=self._tls_verify),
-            "server_hostname": address.host,
-            "ssl_handshake_timeout": self._connect_timeout,
-            "ssl_shutdown_timeout": CLOSE_TIMEOUT,
-        }
+    async def _open(self, sock: socket.socket, address: HttpAddress) -> Connection:
+        """Make a connection of a socket; with https, after the TLS handshake."""
+        tls: dict[str, Any] = {}
+        if address.tls:
+            tls = {
+                "ssl": _tls_context(verify=self._tls_verify),
+                "server_hostname": address.host,
+                "ssl_handshake_timeout": self._connect_timeout,
+                "ssl_shutdown_timeout": CLOSE_TIMEOUT,
+            }
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._wakeups), sock=sock, **tls
+            )
+        except BaseException:
+            sock.close()  # a handshake that fails leaves it open
+            raise
+        return connection
 
 
 async def _connected(sock: socket.socket, place: Any) -> socket.socket:
@@ -154,15 +164,6 @@ def _refuse_ourselves(sock: socket.socket) -> None:
     """
     if sock.getsockname() == sock.getpeername():
         raise ConnectionRefusedError
-
-
-async def _open(sock: socket.socket, tls: dict[str, Any]) -> tuple[asyncio.Transport, Inbox]:
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_connection(Inbox, sock=sock, **tls)
-    except BaseException:
-        sock.close()  # a handshake that fails leaves it open
-        raise
 
 
 async def _resolve(host: str, port: int) -> list[Any]:
