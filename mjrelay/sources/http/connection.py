@@ -27,9 +27,13 @@ class Connection(asyncio.BufferedProtocol):
 
     Args:
         wakeups: Decides when the kernel wakes us up for what comes.
+
+    Attributes:
+        abort: Ends it at once, with no goodbye to the camera; fine where nothing has begun.
     """
 
     def __init__(self, wakeups: Wakeups) -> None:
+        self.abort: Callable[[], None] = _do_nothing
         self._wakeups = wakeups
         self._closed = asyncio.get_running_loop().create_future()
         # Mapped, not a bytearray: pages that were never written take no memory.
@@ -116,7 +120,6 @@ class Connection(asyncio.BufferedProtocol):
             return consume(data)
         finally:
             if len(data) == _INBOX_SIZE:
-                assert self._transport
                 self._transport.resume_reading()
 
     def _end_pump(self, outcome: bool | Exception) -> None:
@@ -133,6 +136,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
+        self.abort = self._transport.abort
         with_tls = transport.get_extra_info("ssl_object")
         self._wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
 
@@ -144,7 +148,6 @@ class Connection(asyncio.BufferedProtocol):
         """Hand over what has been put there, if somebody pumps."""
         self._filled += nbytes
         if self._filled == _INBOX_SIZE:
-            assert self._transport
             self._transport.pause_reading()
         if self._consume:
             try:
@@ -170,6 +173,10 @@ class Connection(asyncio.BufferedProtocol):
 
 def _drop(_: memoryview) -> bool:
     return False
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _loss(error: Exception) -> SourceLost:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import socket
@@ -10,7 +11,14 @@ import threading
 from typing import Any
 
 from mjrelay.configuration.address import HttpAddress
-from mjrelay.errors import SLOT_TAKEN, SourceError, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.errors import (
+    MORE_FILES,
+    SLOT_TAKEN,
+    SourceError,
+    SourceLost,
+    SourceRefused,
+    SourceUnreachable,
+)
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
 from mjrelay.sources.http.wakeups import Wakeups
 
@@ -132,12 +140,14 @@ class Dialler:
                 "ssl_handshake_timeout": self._connect_timeout,
                 "ssl_shutdown_timeout": CLOSE_TIMEOUT,
             }
+        connection = Connection(self._wakeups)
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._wakeups), sock=sock, **tls
-            )
+            await loop.create_connection(lambda: connection, sock=sock, **tls)
         except BaseException:
+            # One that is given up just after the TLS handshake would say goodbye for a second, and
+            # meanwhile keep every new socket from having the number of this one.
+            connection.abort()
             sock.close()  # a handshake that fails leaves it open
             raise
         return connection
@@ -210,9 +220,10 @@ def _unreachable(where: str, host: str, error: OSError) -> SourceError:
         )
     # asyncio puts words of its own in place of the kernel's.
     reason = os.strerror(error.errno) if error.errno else str(error)
+    is_full = error.errno in (errno.EMFILE, errno.ENFILE)
     return SourceUnreachable(
         f"no way to {where}: {reason}",
-        "check that the camera is on and in this network",
+        MORE_FILES if is_full else "check that the camera is on and in this network",
     )
 
 
