@@ -1,6 +1,7 @@
 """The modules of mjrelay know each other in one direction only."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,14 @@ def test_no_layer_reaches_itself_through_another() -> None:
         lowest = {name for name, below in remaining.items() if not below & remaining.keys()}
         assert lowest, f"a circle in {remaining}"
         remaining = {name: below for name, below in remaining.items() if name not in lowest}
+
+
+def test_the_architecture_page_says_the_same() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    section = page.partition("## Imports point one way")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", section, re.MULTILINE)
+    told = {name: {*re.findall(r"`(\w+)`", below)} for name, below in rows}
+    assert told == {name: below for name, below in ALLOWED.items() if name != "mjrelay"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if layer(name) == "formats"])
