@@ -19,6 +19,7 @@ from mjrelay.service.systemd import Kept
 from mjrelay.sources import Source, make_source
 from mjrelay.sources.command import CommandSource
 from mjrelay.sources.http import dialling
+from mjrelay.sources.http.connection import Connection
 from mjrelay.sources.testcard import TestcardSource
 from mjrelay.sources.v4l2.source import V4l2Source
 from tests.support.camera import STREAM, AskAuth, Script, ScriptedCamera, Send
@@ -291,7 +292,7 @@ async def test_one_cancelled_while_it_closes_leaves_nothing(kind: Opened, tmp_pa
 async def test_one_given_up_just_after_the_tls_handshake_is_not_in_the_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class GivenUp(dialling.Connection):
+    class GivenUp(Connection):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             attempt.cancel()
