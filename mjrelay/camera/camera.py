@@ -227,8 +227,7 @@ class Camera:
             What is to be done before it is opened again.
         """
         started = self._attempt_at = time.monotonic()
-        self._wake.clear()
-        self._replugged = False
+        self._forget_news()
         self._first_frame_at = None
         self._tell(self.condition.opens(_now()))
         try:
@@ -362,7 +361,7 @@ class Camera:
         is_away = isinstance(error, SourceUnreachable)
         if not is_away and not self._asked:
             # It was there: what came and went meanwhile was its own doing, as at a reset.
-            self._wake.clear()
+            self._forget_news()
         holders = self.source.holders
         self._tell(
             self.condition.fails(
@@ -383,6 +382,11 @@ class Camera:
         reason, hint = "mjrelay met a fault of its own", "please report what the log says"
         self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))
         return Step(Remedy.REOPEN, self.config.retry_max)
+
+    def _forget_news(self) -> None:
+        """Whatever has come or gone until now is known by trying."""
+        self._wake.clear()
+        self._replugged = False
 
     async def _wait(self, step: Step) -> Remedy:
         """Wait for the time of the next attempt, or to be woken.

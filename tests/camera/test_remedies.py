@@ -267,14 +267,15 @@ async def test_a_source_without_remedies_is_only_opened_again() -> None:
 class NoisySource(MendableSource):
     """Its own opening makes its node come and go, as a reset does; then it fails."""
 
-    def __init__(self, error: SourceError) -> None:
+    def __init__(self, error: SourceError, *, openings: int = 3) -> None:
         super().__init__([error])
+        self._openings = openings
         self.camera: Camera | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         assert self.camera
-        if self.opened < 3:
+        if self.opened < self._openings:
             hotplug(self.camera, "remove", "/dev/video0")
             hotplug(self.camera, "add", "/dev/video0")
         async with super().open() as stream:
@@ -288,6 +289,14 @@ async def test_what_came_and_went_during_an_attempt_does_not_skip_the_wait() -> 
         await until(lambda: camera.retry_in is not None)
         await asyncio.sleep(0.05)
         assert camera.failures["broken"] == 1
+
+
+async def test_what_came_and_went_during_an_attempt_does_not_take_the_place_of_a_remedy() -> None:
+    source = NoisySource(BROKEN, openings=10)
+    camera = source.camera = scripted(source, **QUICK)
+    async with running(camera):
+        await until(lambda: len(source.story) >= len(CLIMB))
+    assert source.story[: len(CLIMB)] == CLIMB
 
 
 async def test_what_came_while_a_missing_camera_was_looked_for_does() -> None:

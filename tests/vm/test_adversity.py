@@ -63,6 +63,7 @@ def test_there_is_no_udev(relay: RelayService) -> None:
         control.unlink(missing_ok=True)
         relay.restart()
         relay.until_state("streaming")
+        eventually(lambda: bool(relay.events("hotplug.unavailable")), "what the log says")
         (told,) = relay.events("hotplug.unavailable")
         assert "within a second" in told["hint"]
     finally:
