@@ -183,7 +183,12 @@ class JpegFramer:
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; return the images they complete, oldest first."""
-        self._append(data)
+        end = self._end + len(data)
+        if end > len(self._buffer):
+            self._make_room(len(data))
+            end = self._end + len(data)
+        self._view[self._end : end] = data
+        self._end = end
         return self._cut()
 
     def finish(self, *, complete: bool = False) -> list[bytes]:
@@ -202,14 +207,6 @@ class JpegFramer:
         types = multipart.content_types(bytes(self._gap))
         self._note_foreign([kind for kind in types if not kind.startswith("image/")])
         return images
-
-    def _append(self, data: bytes | memoryview) -> None:
-        end = self._end + len(data)
-        if end > len(self._buffer):
-            self._make_room(len(data))
-            end = self._end + len(data)
-        self._view[self._end : end] = data
-        self._end = end
 
     def _make_room(self, count: int) -> None:
         """Move what is kept to the front; if that is not enough, into a larger buffer."""
@@ -356,7 +353,7 @@ class JpegFramer:
             at = stop
             self.tally.tolerated[words] += 1
         image = b"".join((*pieces, self._view[at:end]))
-        self._leave(end)
+        self._walk, self._begin = None, end
         return image
 
     def _take_without_eoi(self, walk: _Walk, end: int) -> bytes:
@@ -383,12 +380,8 @@ class JpegFramer:
         self.tally.dropped[reason] += 1
         self._kept_promise = False
         self._gap_counted = True  # what remains of the image is no part of its own
-        self._leave(walk.resume)
+        self._walk, self._begin = None, walk.resume
         return b""
-
-    def _leave(self, end: int) -> None:
-        self._walk = None
-        self._begin = end
 
     def _end_of_part(self, stop: int) -> int | None:
         """Where the image's data ends before a boundary, or None if there is no boundary."""
@@ -430,5 +423,6 @@ def plain_image(data: bytes) -> bytes | None:
 
 
 def _has_size(data: bytes | bytearray, start: int, stop: int) -> bool:
-    """Whether a frame header gives a size that a picture can have."""
-    return stop - start >= jpeg.SIZE_END and all(jpeg.size_at(data, start))
+    """Whether a frame header gives a size that a picture can have: neither height nor width 0."""
+    height, width = data[start + 5 : start + 7], data[start + 7 : start + jpeg.SIZE_END]
+    return stop - start >= jpeg.SIZE_END and any(height) and any(width)

@@ -4,6 +4,7 @@ No I/O here: bytes in, a head and body bytes out. Each leniency answers a camera
 docs/explanation/framing.md lists them. What was forgiven is counted in the `Tally`.
 """
 
+import math
 import re
 import sys
 import zlib
@@ -99,6 +100,8 @@ class ResponseReader:
         """The answer's head, once it is there."""
         self.decodes = False
         """The body's bytes differ from those that come."""
+        self.complete = False
+        """All the bytes that were promised have arrived."""
         self._tally = tally or Tally()
         self._pending = bytearray()
         self._partial = ResponseHead()
@@ -106,16 +109,9 @@ class ResponseReader:
         self._head_size = 0
         self._searched = 0  # the pending bytes hold no line end before this
         self._received = 0
-        self._length: int | None = None
+        self._length = math.inf
         self._chunks: _Chunks | None = None
         self._inflater: _Inflater | None = None
-
-    @property
-    def complete(self) -> bool:
-        """All the bytes that were promised have arrived."""
-        if self._chunks and self._chunks.ended:
-            return True
-        return self._length is not None and self._received >= self._length
 
     def read_head(self, data: bytes) -> ResponseHead | None:
         """Take the next bytes of the head; bytes of the body that come along wait for `feed`.
@@ -175,7 +171,7 @@ class ResponseReader:
 
     def _begin_body(self) -> ResponseHead:
         head = self.head = self._partial
-        self._length = head.length
+        self._length = head.length or math.inf
         if "chunked" in head.get("transfer-encoding").lower():
             self._chunks = _Chunks(self._tally)
         if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
@@ -202,6 +198,7 @@ class ResponseReader:
             data = bytes(self._pending) + data
             self._pending.clear()
         self._received += len(data)
+        self.complete = self._received >= self._length
         if data:
             sink(data)
         return False
@@ -223,6 +220,8 @@ class ResponseReader:
         most = _MAX_PIECE if self._inflater else len(pending)
         piece = self._chunks.take(pending, most) if self._chunks else _taken(pending, most)
         self._received += len(piece)
+        has_all_chunks = self._chunks is not None and self._chunks.ended
+        self.complete = has_all_chunks or self._received >= self._length
         return piece
 
     def _tolerate(self, quirk: str) -> None:

@@ -42,21 +42,14 @@ SIZE_END = 9
 """Where the picture's size ends, behind the beginning of a frame header."""
 
 
-def size_at(data: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:
-    """Width and height in the frame header at a position; zeros where it is too short."""
-    if len(data) < position + SIZE_END:
-        return 0, 0
-    height, width = struct.unpack_from(">HH", data, position + 5)
-    return width, height
-
-
 def dimensions(image: bytes | memoryview) -> tuple[int, int] | None:
     """Width and height of a JPEG in pixels, or None where its frame header cannot be found."""
     position = len(SOI)
     while position + SIZE_END <= len(image) and image[position] == FILL:
         marker = image[position + 1]
         if marker in FRAME_HEADERS:
-            return size_at(image, position)
+            height, width = struct.unpack_from(">HH", image, position + 5)
+            return width, height
         if marker == FILL:
             position += 1
         else:

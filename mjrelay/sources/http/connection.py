@@ -29,12 +29,13 @@ class Connection(asyncio.BufferedProtocol):
         wakeups: Decides when the kernel wakes us up for what comes.
 
     Attributes:
+        wakeups: The same, to be told of each wake-up.
         abort: Ends it at once, with no goodbye to the camera; fine where nothing has begun.
     """
 
     def __init__(self, wakeups: Wakeups) -> None:
         self.abort: Callable[[], None] = _do_nothing
-        self._wakeups = wakeups
+        self.wakeups = wakeups
         self._closed = asyncio.get_running_loop().create_future()
         # Mapped, not a bytearray: pages that were never written take no memory.
         self._space = memoryview(mmap.mmap(-1, _INBOX_SIZE))
@@ -87,21 +88,12 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._consume = None
 
-    def note_progress(self, pictures: int, *, missing: int) -> None:
-        """Take note of what has come, to be woken up again when there is something to do.
-
-        Args:
-            pictures: How many this connection has brought.
-            missing: Bytes until the next one is whole; 0 where that is not known.
-        """
-        self._wakeups.note_progress(pictures, missing=missing)
-
     async def close(self) -> None:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.
 
         A camera that ignores the FIN is given up after a second; then the kernel resets it.
         """
-        self._wakeups.detach()
+        self.wakeups.detach()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 if self._transport.can_write_eof():
@@ -138,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self.abort = self._transport.abort
         with_tls = transport.get_extra_info("ssl_object")
-        self._wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
+        self.wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it is a hint
         """Where the next bytes are to be put: behind those that wait."""

@@ -118,7 +118,7 @@ class Response:
             raise _unreadable(error) from error
         if self.found:
             missing = 0 if self._reader.decodes else self._framer.missing
-            self._connection.note_progress(self.found, missing=missing)
+            self._connection.wakeups.note_progress(self.found, missing)
         elif self._framer.between_images and (fault := self._diagnose()):
             raise fault
         return self._undecoded or self._reader.complete

@@ -63,10 +63,10 @@ class Wakeups:
     def watch(self, *, watched: bool) -> None:
         """Take note whether somebody is looking: for them no picture waits."""
         self._watched = watched
-        if watched and self._coalesces:
+        if watched:
             self._at_once()
 
-    def note_progress(self, pictures: int, *, missing: int) -> None:
+    def note_progress(self, pictures: int, missing: int) -> None:
         """Decide what to be woken up for next; called at each wake-up, from the first picture on.
 
         Args:
@@ -75,6 +75,15 @@ class Wakeups:
         """
         if self._socket is None:
             return
+        if not self._watched:
+            self._compare_rates(pictures)
+        if self._coalesces:
+            self._await(_MOST_AWAITED, within=self._pause)
+        elif missing or self._awaited:
+            self._await(min(missing, _MOST_AWAITED), within=_LATE)
+
+    def _compare_rates(self, pictures: int) -> None:
+        """Begin to coalesce when the rate is known, and see that it does not fall."""
         now = asyncio.get_running_loop().time()
         if self._since is None:
             self._since, self._pictures_then = now, pictures
@@ -82,14 +91,10 @@ class Wakeups:
         if self._coalesces:
             if self._rate_before and seconds >= _JUDGED_AFTER:
                 self._judge((pictures - self._pictures_then) / seconds, self._rate_before)
-        elif seconds >= _SETTLED_AFTER and not self._watched and not self._does_harm:
+        elif seconds >= _SETTLED_AFTER and not self._does_harm:
             self._coalesces = True
             self._rate_before = (pictures - self._pictures_then) / seconds
             self._since, self._pictures_then = now, pictures
-        if self._coalesces:
-            self._await(_MOST_AWAITED, within=self._pause)
-        else:
-            self._await(min(missing, _MOST_AWAITED), within=_LATE)
 
     def _judge(self, rate: float, before: float) -> None:
         """Stop coalescing for good if fewer pictures come than did."""

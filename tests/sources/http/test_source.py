@@ -436,7 +436,7 @@ async def test_the_rate_of_a_camera_is_measured_from_its_first_picture_on(
 ) -> None:
     counted: list[int] = []
     monkeypatch.setattr(
-        wakeups.Wakeups, "note_progress", lambda _, pictures, **__: counted.append(pictures)
+        wakeups.Wakeups, "note_progress", lambda _, pictures, __: counted.append(pictures)
     )
     pictures = one_by_one([1, 2])
     steps: list[Step] = [Send(HttpHead), Send(b"--frame\r\n"), Pause(0.1), *pictures, Silence()]
