@@ -63,7 +63,7 @@ class Wakeups:
     def watch(self, *, watched: bool) -> None:
         """Take note whether somebody is looking: for them no picture waits."""
         self._watched = watched
-        if watched:
+        if watched and self._coalesces:
             self._at_once()
 
     def note_progress(self, pictures: int, missing: int) -> None:
@@ -75,7 +75,7 @@ class Wakeups:
         """
         if self._socket is None:
             return
-        if not self._watched:
+        if not self._watched or self._since is None:
             self._compare_rates(pictures)
         if self._coalesces:
             self._await(_MOST_AWAITED, within=self._pause)
@@ -91,7 +91,7 @@ class Wakeups:
         if self._coalesces:
             if self._rate_before and seconds >= _JUDGED_AFTER:
                 self._judge((pictures - self._pictures_then) / seconds, self._rate_before)
-        elif seconds >= _SETTLED_AFTER and not self._does_harm:
+        elif seconds >= _SETTLED_AFTER and not self._watched and not self._does_harm:
             self._coalesces = True
             self._rate_before = (pictures - self._pictures_then) / seconds
             self._since, self._pictures_then = now, pictures
