@@ -54,8 +54,9 @@ class Fanout:
         """Offer a new frame to every sink."""
         self.newest = frame
         self._placeholder = None
-        self._shown_at = frame.monotonic
-        self._repeat_at = frame.monotonic + REPEAT_AFTER
+        # Not from its capture on: that may be longer ago than a repetition waits.
+        self._shown_at = asyncio.get_running_loop().time()
+        self._repeat_at = self._shown_at + REPEAT_AFTER
         for sink in tuple(self.sinks):  # one whose client is gone leaves meanwhile
             sink.offer(frame)
         if self._repeat_at < self._due:

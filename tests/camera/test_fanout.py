@@ -94,6 +94,16 @@ async def test_a_client_that_joins_before_the_first_frame_is_shown_nothing() -> 
 
 
 @jumping
+async def test_a_frame_is_repeated_a_while_after_it_was_shown_not_after_its_capture() -> None:
+    fanout = Fanout()
+    [watcher] = watched(fanout)
+    await asyncio.sleep(1)
+    fanout.show(Frame(1, 0.0, now() - 0.2, b"image"))
+    await asyncio.sleep(0.3)
+    assert watcher.shown == [(1.0, 1), (1.25, 1)]
+
+
+@jumping
 async def test_a_client_that_left_is_shown_nothing_more() -> None:
     fanout = Fanout()
     gone, there = watched(fanout, 2)
