@@ -43,6 +43,7 @@ class Roster:
         self._tasks = tasks
         self._kept = kept
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._fitting = asyncio.Lock()
 
     async def fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
         """Run these cameras and no others.
@@ -50,6 +51,10 @@ class Roster:
         A camera whose options have changed is opened anew, and keeps its viewers. One that is the
         same notices nothing. What may fail comes first: then nothing has been changed yet.
         """
+        async with self._fitting:
+            return await self._fit(configs)
+
+    async def _fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
         before = self.cameras
         changes = Changes(
             new=[name for name in configs if name not in before],
@@ -73,6 +78,7 @@ class Roster:
         """Stop all of them, side by side; what the next process can take over stays as it is."""
         for camera in self.cameras.values():
             camera.source.hand_over()
+            camera.retire()
         for task in self._running.values():
             task.cancel()
 

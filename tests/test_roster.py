@@ -7,7 +7,7 @@ import itertools
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,7 +23,7 @@ from mjrelay.web.server import web_server
 from mjrelay.web.sinks import SocketSink
 from tests.support.pictures import stamped
 from tests.support.serving import LOOPBACK, config_for, until
-from tests.support.source import ScriptedSource, steps
+from tests.support.source import SILENCE, ScriptedSource, Step, steps
 
 ONE_PICTURE = config_for("testcard:", stall_timeout=30)
 OTHER = config_for("testcard:?size=320x240", stall_timeout=30)
@@ -139,6 +139,32 @@ async def test_a_source_that_takes_long_to_make_holds_nobody_up(
         made.set()
         await reloading
         await served.streams("a")
+
+
+async def test_a_snapshot_that_waits_for_the_first_picture_survives_a_reload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripts: Iterator[list[Step]] = iter([[SILENCE], steps(2)])
+    monkeypatch.setattr("mjrelay.roster.make_source", lambda *_: ScriptedSource(next(scripts)))
+    async with serving() as served:
+        await served.fit({"a": ONE_PICTURE})
+        waiting = asyncio.create_task(served.get("/cameras/a/snapshot"))
+        await until(lambda: served.roster.cameras["a"].audience.viewers)
+        await served.fit({"a": OTHER})
+        status, body, _ = await asyncio.wait_for(waiting, 5)
+        assert (status, body) == (200, stamped(2))
+
+
+@pytest.mark.usefixtures("_scripted")
+async def test_two_reloads_at_once_are_done_one_after_the_other() -> None:
+    async with serving() as served:
+        await served.fit({"a": ONE_PICTURE})
+        await asyncio.gather(
+            served.fit({"a": OTHER, "b": ONE_PICTURE}), served.fit({"b": OTHER, "c": ONE_PICTURE})
+        )
+        assert [*served.roster.cameras] == ["b", "c"]
+        for name in "bc":
+            await served.streams(name)
 
 
 @pytest.mark.usefixtures("_scripted")

@@ -18,7 +18,7 @@ from mjrelay.camera.placeholder import Placeholder
 from mjrelay.camera.ring import FrameRing
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
-from mjrelay.recovery.backoff import HEALTHY_AFTER, Backoff
+from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
@@ -64,7 +64,9 @@ class Camera:
         self._allowance = Allowance()
         self._asked: Remedy | None = None
         self._silence: asyncio.Timeout | None = None
+        self._failed_at = 0.0
         self._retry_at: float | None = None
+        self._pause: asyncio.Timeout | None = None
         self._wake = asyncio.Event()
         self._replugged = False
         self._attempt_at: float | None = None
@@ -134,14 +136,19 @@ class Camera:
             self._wake.set()
             self._end_stream()
 
+    def retire(self) -> None:
+        """No frame will come any more: let nobody wait for one, now or later."""
+        self.ring.close()
+        self._settled.set()
+
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Somebody is watching while this is entered: a camera on demand opens.
 
-        Where it had been left alone and waits after a failure, it need not wait any longer.
+        Where it had been left alone and waits after a failure, it is tried sooner.
         """
         if not self.audience.wants_pictures:
-            self._wake.set()
+            self._hurry()
         with self.audience.joined():
             if not self._source_is_watched:
                 self._tell_source(watched=True)
@@ -163,6 +170,13 @@ class Camera:
         except TimeoutError:
             return False
         return True
+
+    def _hurry(self) -> None:
+        """Wait for the next attempt as long as after a first failure, and no longer."""
+        soonest = self._failed_at + max(self.config.redial_delay, DIAL_EVERY)
+        if self._retry_at and self._pause and soonest < self._retry_at:
+            self._retry_at = soonest
+            self._pause.reschedule(soonest)
 
     # How it is
 
@@ -242,7 +256,8 @@ class Camera:
             return _NOTHING_WRONG
         finally:
             self._attempt_at = None
-        self._retry_at = time.monotonic() + step.delay
+        self._failed_at = time.monotonic()
+        self._retry_at = self._failed_at + step.delay
         if self.audience.viewers:
             await self._show_placeholder()
         return step
@@ -395,12 +410,12 @@ class Camera:
             The remedy that is left to apply.
         """
         try:
-            async with asyncio.timeout(self.retry_in or 0):
+            async with asyncio.timeout(self.retry_in or 0) as self._pause:
                 await self._wake.wait()
         except TimeoutError:
             pass
         finally:
-            self._retry_at = None
+            self._retry_at = self._pause = None
         return Remedy.REOPEN if self._replugged else step.remedy
 
     async def _mend(self, remedy: Remedy) -> None:
@@ -453,7 +468,7 @@ class Camera:
         """Log what there is to tell of a change, and let go of those who waited for it."""
         for event in events:
             getattr(log, event.level)(event.name, **event.facts)
-        if self.condition.is_settled:
+        if self.condition.is_settled or self.ring.is_closed:
             self._settled.set()
         else:
             self._settled.clear()

@@ -124,7 +124,7 @@ class Condition:
     @property
     def is_settled(self) -> bool:
         """Whether it is known if pictures come or not."""
-        return self.state not in ("idle", "starting")
+        return self.state not in ("idle", "starting", "stopped")
 
     @property
     def trouble(self) -> str:

@@ -52,6 +52,7 @@ class FrameRing:
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._kept_until = math.inf if from_start else -math.inf
+        self._kept_since = -math.inf
         self.clear()
 
     def publish(self, frame: Frame) -> None:
@@ -62,7 +63,8 @@ class FrameRing:
             self._times.popleft()
         if frame.monotonic < self._kept_until:
             self._keep(frame)
-        elif self._past:
+        elif self._kept_since > -math.inf:
+            self._kept_since = -math.inf
             self.forget_past()
         if self._waiting:
             self._wake_readers()
@@ -85,15 +87,22 @@ class FrameRing:
             seq = found.seq + 1
             yield found.captured_at, found.image
 
-    def want_past(self, now: float) -> bool:
-        """Have the past kept for a while from now on, on the monotonic clock.
+    def want_past(self, seconds: float, now: float) -> float:
+        """Have the past kept for a while from now on.
+
+        Args:
+            seconds: How much of it is wanted.
+            now: The time on the monotonic clock.
 
         Returns:
-            Whether `last` gives all there will be: it was kept before, or none is to be kept.
+            How many seconds of that were not kept, since nobody had wanted them: they have still to
+            come.
         """
-        was_kept = now < self._kept_until or not self._seconds
+        if now >= self._kept_until:
+            self._kept_since = now
         self._kept_until = max(self._kept_until, now + _KEPT_AFTER_A_CLIP)
-        return was_kept
+        kept = now - self._kept_since
+        return max(0.0, min(seconds, self._seconds) - kept)
 
     async def newer_than(self, seq: int) -> Frame:
         """The newest frame, once it is newer than frame number `seq`; waits for ever if need be.

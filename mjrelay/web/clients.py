@@ -73,7 +73,7 @@ class Clients:
 
         Its streams end between two parts, so that each viewer gets a plain FIN.
         """
-        camera.ring.close()
+        camera.retire()
         self._end_streams(camera)
 
     def finish_all(self) -> None:

@@ -52,29 +52,21 @@ async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         with contextlib.suppress(ConnectionError):  # the client has seen enough
             await response.prepare(request)
-            if request.method == "HEAD":
-                pass
-            elif camera.ring.want_past(time.monotonic()):
-                await _write_last(response, camera.ring, math.inf if seconds is None else seconds)
-            else:
-                longest = camera.config.ring
-                within = longest if seconds is None else min(seconds, longest)
-                await _write_next(response, camera.ring, within)
+            if request.method != "HEAD":
+                await _write_clip(response, camera.ring, math.inf if seconds is None else seconds)
     return response
 
 
-async def _write_last(response: web.StreamResponse, ring: FrameRing, seconds: float) -> None:
+async def _write_clip(response: web.StreamResponse, ring: FrameRing, seconds: float) -> None:
+    """Write the pictures of the last seconds; and those to come, for the time nothing was kept."""
+    to_come = ring.want_past(seconds, time.monotonic())
+    seq = ring.newest.seq if ring.newest else 0
     for _, image in ring.last(seconds):
         await response.write(image)
         await asyncio.sleep(0)  # to a fast client all of it is written without a pause
-
-
-async def _write_next(response: web.StreamResponse, ring: FrameRing, seconds: float) -> None:
-    """Write the newest picture and those of the next seconds."""
-    seq = 0
     with contextlib.suppress(TimeoutError, NoMoreFrames):
-        async with asyncio.timeout(seconds):
-            while True:
+        async with asyncio.timeout(to_come):
+            while to_come:
                 frame = await ring.newer_than(seq)
                 seq, image = frame.seq, frame.image
                 del frame  # a client may take its time

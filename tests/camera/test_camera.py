@@ -437,9 +437,15 @@ async def test_silence_after_a_few_frames_does_not_count_as_health(
         await until(lambda: source.story[:4] == ["open", "open", "usb_reset", "open"])
 
 
+@pytest.fixture
+def _dialled_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mjrelay.camera.camera.DIAL_EVERY", 0.1)
+
+
+@pytest.mark.usefixtures("_dialled_often")
 async def test_the_first_viewer_for_long_need_not_wait_for_the_next_attempt() -> None:
-    source = ScriptedSource([SourceLost("gone")], [*steps(1), SILENCE])
-    camera = scripted(source, mode="demand", linger=0.0, redial_delay=60, stall_timeout=30)
+    source = ScriptedSource([ZeroDivisionError("bug")], [*steps(1), SILENCE])
+    camera = scripted(source, mode="demand", linger=0.0, retry_max=60, stall_timeout=30)
     async with running(camera):
         with camera.watched():
             await until(lambda: camera.retry_in)
@@ -447,13 +453,28 @@ async def test_the_first_viewer_for_long_need_not_wait_for_the_next_attempt() ->
             await until(lambda: camera.state == "streaming")
 
 
+@pytest.mark.usefixtures("_dialled_often")
 async def test_more_viewers_do_not_hurry_a_camera() -> None:
-    source = ScriptedSource([SourceLost("gone")])
-    camera = scripted(source, mode="demand", linger=60, redial_delay=60)
+    source = ScriptedSource([ZeroDivisionError("bug")])
+    camera = scripted(source, mode="demand", linger=60, retry_max=60)
     async with running(camera):
         with camera.watched():
             await until(lambda: camera.retry_in)
-        for _ in range(3):
+        for _ in range(30):
             with camera.watched():
                 await asyncio.sleep(0.01)
         assert source.opened == 1
+
+
+@pytest.mark.usefixtures("_dialled_often")
+async def test_viewers_that_come_and_go_hurry_a_camera_no_more_than_it_bears() -> None:
+    source = ScriptedSource([SourceLost("gone")])
+    camera = scripted(source, mode="demand", linger=0.0, redial_delay=0.2, retry_max=0.2)
+    loop = asyncio.get_running_loop()
+    async with running(camera):
+        began = loop.time()
+        while source.opened < 4:
+            with camera.watched():
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)
+    assert loop.time() - began >= 3 * 0.2

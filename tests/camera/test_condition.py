@@ -110,7 +110,7 @@ def test_what_happens_and_the_states(happenings: str, states: str) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_of_which_states_it_is_known_whether_pictures_come(state: State) -> None:
     condition = Condition(state, "script:", at(0))
-    assert condition.is_settled == (state not in ("idle", "starting"))
+    assert condition.is_settled == (state not in ("idle", "starting", "stopped"))
     assert condition.is_down == (state in ("recovering", "absent"))
 
 

@@ -132,11 +132,12 @@ def test_without_a_wish_for_it_no_past_is_kept() -> None:
 def test_a_past_that_was_asked_for_is_kept_for_a_while() -> None:
     ring = FrameRing(seconds=1000, from_start=False)
     ring.publish(frame(1))
-    assert not ring.want_past(1)
+    assert ring.want_past(1000, now=1) == 1000
     for seq in range(2, 5):
         ring.publish(frame(seq))
     assert kept(ring) == [2, 3, 4]
-    assert ring.want_past(4)
+    assert ring.want_past(2, now=4) == 0
+    assert ring.want_past(10, now=4) == 7
     ring.publish(frame(5, at=603.9))
     assert kept(ring) == [2, 3, 4, 604]
     ring.publish(last := frame(6, at=604.1))
@@ -144,8 +145,12 @@ def test_a_past_that_was_asked_for_is_kept_for_a_while() -> None:
 
 
 def test_where_none_is_to_be_kept_there_is_nothing_to_wait_for() -> None:
-    assert FrameRing(seconds=0, from_start=False).want_past(1)
-    assert FrameRing(seconds=5, from_start=True).want_past(1)
+    assert FrameRing(seconds=0, from_start=False).want_past(1, now=1) == 0
+    assert FrameRing(seconds=5, from_start=True).want_past(1, now=1) == 0
+
+
+def test_no_more_is_to_come_than_would_be_kept() -> None:
+    assert FrameRing(seconds=5, from_start=False).want_past(60, now=1) == 5
 
 
 def test_frames_that_are_forgotten_before_they_are_read_are_left_out() -> None:

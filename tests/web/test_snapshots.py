@@ -95,6 +95,22 @@ async def test_the_first_clip_is_of_the_next_seconds_and_later_ones_of_the_last(
         assert stamp(cut(body)[0]) in range(asked_at, first[1] + 1)
 
 
+async def test_a_clip_asked_for_while_the_first_is_made_is_as_long() -> None:
+    script: list[Step] = [step for n in range(1, 1000) for step in (stamped(n), 0.01)]
+    camera = still(*script, ring_from_start=False)
+    async with serving(camera) as served:
+        await until(lambda: camera.published >= 5)
+        first = asyncio.create_task(served.get("/clip?seconds=0.5"))
+        asked_at = camera.published
+        await until(lambda: camera.published >= asked_at + 10)
+        _, body = await served.get("/clip?seconds=0.5")
+        second = [stamp(image) for image in cut(body)]
+        _, body = await first
+        assert second[0] in range(asked_at, stamp(cut(body)[1]) + 1), "it has what was kept by then"
+        assert second == [*range(second[0], second[-1] + 1)]
+        assert second[-1] >= stamp(cut(body)[-1]) - 5, "and goes on to the same length"
+
+
 async def test_a_clip_of_the_next_seconds_ends_with_its_camera() -> None:
     camera = still(*SOME, ring_from_start=False, ring=60.0)
     async with serving(camera) as served:
