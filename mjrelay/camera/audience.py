@@ -1,4 +1,4 @@
-"""Audience: how many watch a camera, and whether it is wanted."""
+"""Audience: how many viewers a camera has, and whether it should be open."""
 
 import asyncio
 import contextlib
@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Iterator
 
-# A client that polls single pictures comes and goes: this long after the last viewer has left, it
-# still counts as watched.
+# Seconds after the last viewer has left in which a camera still counts as watched: a client that
+# polls snapshots is a viewer only for moments.
 _WATCHED_FOR = 10.0
 
 
@@ -15,9 +15,9 @@ class Audience:
     """The viewers of one camera: every request that keeps it open, those for a snapshot included.
 
     Attributes:
-        viewers: How many there are now.
-        linger: Seconds for which a camera without viewers is still wanted; infinite for one that
-            is always open.
+        viewers: How many the camera has now.
+        linger: Seconds for which the camera stays open without viewers; infinite for one that is
+            always open.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Audience:
 
     @property
     def is_watching(self) -> bool:
-        """Whether somebody watches, or did until a moment ago."""
+        """Whether the camera has viewers, or had some a moment ago."""
         return bool(self.viewers) or time.monotonic() - self._left_at < _WATCHED_FOR
 
     @property

@@ -1,4 +1,4 @@
-"""Camera: one source, its frames, its viewers, and how it comes back."""
+"""Camera: opens one source, shows its frames to viewers, and recovers it when it fails."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,12 @@ from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
-# A silence is ended in time, by a timer. If it still lasts this much later, the timer has failed.
+# A timer ends every silence that lasts too long. If a silence goes on for this many seconds more,
+# the timer itself has failed.
 _STUCK_AFTER = 30.0
 
-# Moving a timer costs more than all else that is done here for a frame. So a silence may last an
-# eighth longer than is allowed, and the timer is moved that seldom.
+# Moving the timer for each frame would cost more than everything else done here for a frame. So it
+# is moved once per eighth of the allowed silence, and a silence may last longer by that eighth.
 _SLACK = 1 / 8
 
 _NOTHING_WRONG = Step(Remedy.REOPEN, 0.0)
@@ -35,20 +36,20 @@ log = structlog.get_logger()
 
 
 class Camera:
-    """Owns a source for as long as it runs: opens it, publishes its frames, recovers it.
+    """Opens a source, publishes its frames, and recovers it when it fails, until it is stopped.
 
     Attributes:
         name: As configured.
         config: Its options.
         source: Where its images come from.
-        condition: How it is, and why.
-        audience: Who watches it.
-        ring: The newest frame, and those of the last seconds.
-        fanout: What viewers are shown.
-        published: How many frames were published since mjrelay started.
-        opens: How often the source was opened since then.
-        failures: How often it failed since then, by kind.
-        remedied: How often each remedy was applied since then, whether or not it helped.
+        condition: Its state, and what is wrong with it.
+        audience: How many viewers it has.
+        ring: Its newest frame, and for clips those of the last seconds.
+        fanout: Shows each frame to every client that watches the stream.
+        published: How many frames it has published since mjrelay started.
+        opens: How often its source was opened since mjrelay started.
+        failures: How often its source failed since mjrelay started, by kind of error.
+        remedied: How often each remedy was applied since mjrelay started, whether or not it helped.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
@@ -73,12 +74,12 @@ class Camera:
         self._first_frame_at: float | None = None
         self._last_image = b""
         self._changed_at = 0.0
-        # Set while it is known whether frames come or not.
+        # Set while it is known whether frames come: not while idle or starting.
         self._settled = asyncio.Event()
         self._set_up(config, source)
 
     def configure(self, config: CameraConfig, source: Source) -> None:
-        """Give a camera that does not run another configuration. Its viewers stay."""
+        """Give the camera another configuration; it must not be running. Its viewers stay."""
         source.succeed(self.source)
         self.condition.begin(_first_state(config), source.label, _now())
         self._set_up(config, source)
@@ -121,15 +122,15 @@ class Camera:
     def wake(self) -> None:
         """Try again now: the device was plugged in or came back.
 
-        That is the strongest remedy there is: it takes the place of the one that was to come.
+        The remedy that was due next is left out: plugging in is stronger than any of them.
         """
         self._replugged = True
         self._wake.set()
 
     def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
-        """Close the source, apply a remedy, and open it again: a person asks for it.
+        """Close the source, apply a remedy, and open the source again, as a person has asked.
 
-        An idle camera is closed already.
+        Does nothing while the camera is idle: its source is closed already.
         """
         if self.state != "idle":
             self._asked = remedy
@@ -137,15 +138,16 @@ class Camera:
             self._end_stream()
 
     def retire(self) -> None:
-        """No frame will come any more: let nobody wait for one, now or later."""
+        """End every wait for a frame, now and later: the camera is gone."""
         self.ring.close()
         self._settled.set()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Somebody is watching while this is entered: a camera on demand opens.
+        """Count one more viewer while entered; a camera on demand opens for it.
 
-        Where it had been left alone and waits after a failure, it is tried sooner.
+        If nobody wanted the camera and it waits after a failure, it is retried as soon as after a
+        first failure.
         """
         if not self.audience.wants_pictures:
             self._hurry()
@@ -155,7 +157,7 @@ class Camera:
             yield
 
     async def admit(self, sink: Sink) -> None:
-        """Let a client watch: it sees the newest frame at once, or soon why there is none."""
+        """Show a client every frame from now on: at once the newest, or soon why there is none."""
         if self.condition.is_down:
             await self._show_placeholder()  # the newest frame may be hours old
         self.fanout.join(sink)
@@ -163,7 +165,7 @@ class Camera:
             await self._show_placeholder()
 
     async def settled(self, *, within: float) -> bool:
-        """Wait until it is known whether frames come or not. False: not in this many seconds."""
+        """Wait until it is known whether frames come. False if that takes over `within` seconds."""
         try:
             async with asyncio.timeout(within):
                 await self._settled.wait()
@@ -172,7 +174,7 @@ class Camera:
         return True
 
     def _hurry(self) -> None:
-        """Wait for the next attempt as long as after a first failure, and no longer."""
+        """Retry as soon as after a first failure."""
         soonest = self._failed_at + max(self.config.redial_delay, DIAL_EVERY)
         if self._retry_at and self._pause and soonest < self._retry_at:
             self._retry_at = soonest
@@ -182,7 +184,7 @@ class Camera:
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """What the camera is doing."""
         return self.condition.state
 
     @property
@@ -209,36 +211,36 @@ class Camera:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether no frame comes without our noticing: a fault of ours, not of the camera."""
+        """Whether frames have stopped and we have not noticed: a fault of mjrelay itself."""
         if self._attempt_at is None:
             return False
         newest = self.ring.newest
-        lately = max(self._attempt_at, newest.monotonic if newest else 0.0)
-        longest = max(self._silence_allowed * (1 + _SLACK), self.source.patience)
-        return time.monotonic() - lately > longest + _STUCK_AFTER
+        last_sign = max(self._attempt_at, newest.monotonic if newest else 0.0)
+        longest_silence = max(self._silence_allowed * (1 + _SLACK), self.source.patience)
+        return time.monotonic() - last_sign > longest_silence + _STUCK_AFTER
 
     @property
     def resets(self) -> int:
-        """How often its device was made to leave the bus and come back."""
+        """How often its device was reset, by any remedy, since mjrelay started."""
         return sum(count for remedy, count in self.remedied.items() if remedy.is_reset)
 
-    # Its loop: wait until it is wanted, stream, wait, mend
+    # Its loop: wait until it should be open, stream, wait to retry, apply a remedy
 
     async def _until_wanted(self) -> None:
-        """On demand: stay idle until somebody watches."""
+        """Stay idle until there is a viewer, unless the camera should be open already."""
         if self.audience.wants_pictures:
             return
         self._tell(self.condition.rests("idle", _now()))
-        self._asked = None  # it is closed, and will be opened anew in any case
+        self._asked = None  # a restart that was asked for: the source is closed already
         self.ring.clear()
         self.fanout.clear()
         await self.audience.arrives()
 
     async def _stream(self) -> Step:
-        """Open the source and publish its frames until it fails or is to be closed.
+        """Open the source and publish its frames until it fails or should be closed.
 
         Returns:
-            What is to be done before it is opened again.
+            What to do before the source is opened again.
         """
         started = self._attempt_at = time.monotonic()
         self._forget_news()
@@ -249,7 +251,7 @@ class Camera:
         except SourceError as error:
             step = self._failed(error, lasted=time.monotonic() - started)
         except Exception:
-            # A bug met by one camera's bytes must not blind the others.
+            # A bug that one camera's bytes bring to light must not stop the other cameras.
             log.exception("camera.crashed")
             step = self._crashed()
         else:
@@ -263,14 +265,14 @@ class Camera:
         return step
 
     async def _pump(self) -> None:
-        """Publish the source's frames; return when it is to be closed though nothing is wrong.
+        """Publish the source's frames. Return when it should be closed though nothing is wrong.
 
         Raises:
             SourceError: The source failed, or stalled.
         """
         async with self.source.open() as stream:
             self.opens += 1
-            if self._is_done():  # a restart was asked for, or its viewers left, meanwhile
+            if self._is_done():  # while it opened, a restart was asked for or all viewers left
                 return
             self._timer_due = 0.0
             self._ended = False
@@ -284,11 +286,11 @@ class Camera:
                 self._silence = None
 
     def _is_done(self) -> bool:
-        """Whether the source is to be closed, though nothing is wrong with it."""
+        """Whether the source should be closed, though nothing is wrong with it."""
         return self._asked is not None or not self.audience.wants_pictures
 
     def _end_stream(self) -> None:
-        """Let what is streaming end at the next turn of the loop, without an error."""
+        """Make the stream end at the next turn of the event loop, without an error."""
         self._ended = True
         if self._silence and not self._silence.expired():
             self._silence.reschedule(0)
@@ -313,26 +315,26 @@ class Camera:
             self._notice_absence()
 
     def _allow_silence(self, now: float) -> None:
-        """Let the next frames take their time from now on."""
+        """Count the allowed silence from now on."""
         slack = self._silence_allowed * _SLACK
         self._timer_due = now + slack
         if self._silence and not (self._ended or self._silence.expired()):
             self._silence.reschedule(now + self._silence_allowed + slack)
 
     def _notice_absence(self) -> None:
-        """Nobody watches: tell the source after a while, or close it."""
+        """Without viewers: tell the source after a while, and close it where that is configured."""
         if self._source_is_watched and not self.audience.is_watching:
             self._tell_source(watched=False)
         if self._is_done():
             self._end_stream()
 
     def _notice_health(self) -> None:
-        """End an outage when frames have come for a while: a camera may come and go for ever."""
+        """Call an outage finished only after some seconds of frames: it may fail again at once."""
         if self.state == "streaming" and self._streamed_for() >= HEALTHY_AFTER:
             self._tell(self.condition.is_well())
 
     def _notice_frozen(self, image: bytes, now: float) -> None:
-        """Tell a picture that no longer changes: a live sensor's noise never repeats itself."""
+        """Notice images that no longer change: the noise of a live sensor never repeats itself."""
         if image != self._last_image:
             self._last_image = image
             self._changed_at = now
@@ -349,7 +351,7 @@ class Camera:
             )
 
     def _streamed_for(self) -> float:
-        """Seconds between the first frame and the last; the silence after it does not count."""
+        """Seconds from the first frame of this stream to its newest, not to now."""
         newest = self.ring.newest
         if self._first_frame_at is None or newest is None:
             return 0.0
@@ -368,14 +370,15 @@ class Camera:
         )
 
     def _failed(self, error: SourceError, *, lasted: float) -> Step:
-        """Take note of a failure; what to do about it."""
+        """Note a failure, and return what to do about it."""
         self.failures[error.kind] += 1
         step = self._ladder.failed(
             error, now=time.monotonic(), streamed_for=self._streamed_for(), lasted=lasted
         )
         is_away = isinstance(error, SourceUnreachable)
         if not is_away and not self._asked:
-            # It was there: what came and went meanwhile was its own doing, as at a reset.
+            # The device was there: a hotplug event of the meantime was of its own doing, as at a
+            # reset, and is no reason to try again at once.
             self._forget_news()
         holders = self.source.holders
         self._tell(
@@ -384,7 +387,7 @@ class Camera:
                 error.reason,
                 step.note or error.hint,
                 _now(),
-                # Another program that has it is another trouble.
+                # When another program than before has the device, the log is told of it anew.
                 kind=(error.kind, *sorted({holder.program for holder in holders})),
                 holders=holders,
             )
@@ -392,22 +395,22 @@ class Camera:
         return step
 
     def _crashed(self) -> Step:
-        """Take note of a fault of our own."""
+        """Note a bug of mjrelay, and return what to do about it."""
         self.failures["crashed"] += 1
         reason, hint = "mjrelay met a fault of its own", "please report what the log says"
         self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))
         return Step(Remedy.REOPEN, self.config.retry_max)
 
     def _forget_news(self) -> None:
-        """Whatever has come or gone until now is known by trying."""
+        """Forget hotplug events until now: the next attempt shows what they told."""
         self._wake.clear()
         self._replugged = False
 
     async def _wait(self, step: Step) -> Remedy:
-        """Wait for the time of the next attempt, or to be woken.
+        """Wait until the next attempt is due, or something wakes the camera.
 
         Returns:
-            The remedy that is left to apply.
+            The remedy still to be applied.
         """
         try:
             async with asyncio.timeout(self.retry_in or 0) as self._pause:
@@ -421,7 +424,8 @@ class Camera:
     async def _mend(self, remedy: Remedy) -> None:
         """Apply the remedy that a person asked for, or else the one the latest failure calls for.
 
-        A reset that was made and did not help has disturbed the camera: it stays on the account.
+        A reset that was made without success still counts towards the hourly limit: it has
+        disturbed the camera.
         """
         asked, self._asked = self._asked, None
         apply = self.source.remedies.get(asked or remedy)
@@ -432,7 +436,7 @@ class Camera:
         elif self.audience.wants_pictures:
             self._ladder.applies(remedy, now=time.monotonic())
         else:
-            return  # nobody watches: others may have it
+            return  # nobody watches: leave the device to other programs
         because = self.condition.reason or "asked for"
         log.warning("camera.remedy", remedy=remedy.value, because=because)
         try:
@@ -465,7 +469,7 @@ class Camera:
     # Telling others
 
     def _tell(self, events: Iterable[Event]) -> None:
-        """Log what there is to tell of a change, and let go of those who waited for it."""
+        """Log events of the condition, and end the waiting of `settled` once the state tells."""
         for event in events:
             getattr(log, event.level)(event.name, **event.facts)
         if self.condition.is_settled or self.ring.is_closed:

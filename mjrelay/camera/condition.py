@@ -1,8 +1,7 @@
-"""Condition: how a camera is, since when and why, its outages, and what the log is told of them.
+"""Condition: the state of a camera, since when and why, its outages, and what to log of them.
 
-Pure: no clock, no log, no event loop. Each method is told the time and returns the events worth
-telling; the camera tells them. Others who want to know (the status, the page, systemd) read the
-attributes and are never called.
+Pure: no clock, no log, no event loop. Each method is given the time and returns the events to log;
+the camera logs them. The status, the page and systemd's status line read the attributes.
 
 The seven states, and which may follow which:
 
@@ -12,10 +11,10 @@ The seven states, and which may follow which:
     frozen      pictures come, and all are the same
     recovering  it failed, and will be tried again
     absent      it is not there: not plugged in, or not reachable
-    stopped     the relay ends, or the configuration has it no more
+    stopped     the relay ends, or the configuration no longer has the camera
 
-A camera that is down (recovering or absent) stays so while it is opened again, until pictures come:
-viewers want to know why there are none, not that it is being tried once more.
+A camera that is down (recovering or absent) keeps that state while it is opened again, until
+pictures come: viewers want to know why there are none, not that mjrelay tries once more.
 """
 
 from collections import deque
@@ -28,7 +27,7 @@ from mjrelay.devices.holders import Holder
 State = Literal["idle", "starting", "streaming", "frozen", "recovering", "absent", "stopped"]
 
 DOWN: tuple[State, ...] = ("recovering", "absent")
-"""The states in which there are no pictures, and something should be done about it."""
+"""The states of a camera that should give pictures and gives none."""
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     "idle": frozenset({"starting", "stopped"}),
@@ -39,28 +38,28 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     "absent": frozenset({"streaming", "recovering", "idle", "stopped"}),
     "stopped": frozenset({"starting", "idle"}),
 }
-"""Which states may follow each. tests/camera holds every camera of every test to it."""
+"""Which states may follow each. Every test in tests/camera checks that its cameras keep to it."""
 
 OUTAGES_KEPT = 50
 
 Kind = str | tuple[str, ...]
-"""What tells one trouble from another, for the log: few values, or it would never repeat."""
+"""Troubles of the same kind are logged once. (Their texts may differ each time, in a number.)"""
 
 
 class Moment(NamedTuple):
-    """A moment, in seconds: on the clock that is never set, for durations, and in Unix time."""
+    """One moment on two clocks, in seconds: `time.monotonic()` for durations, and Unix time."""
 
     monotonic: float
     unix: float
 
 
 class Event(NamedTuple):
-    """What the log is to be told.
+    """A line for the log.
 
     Attributes:
         level: The log level.
         name: The event, as docs/reference/logging.md lists it.
-        facts: What belongs to it.
+        facts: The keys and values of the line.
     """
 
     level: Literal["debug", "info", "warning"]
@@ -70,14 +69,15 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Outage:
-    """A time without pictures, or with one that did not change.
+    """A time in which the camera gave no pictures, or always the same one.
 
     Attributes:
-        began: When, in Unix seconds.
+        began: When it began, in Unix seconds.
         reason: What happened first.
-        ended: When pictures came again, or it was closed; None while it lasts.
-        lasted: Seconds from beginning to end; 0 while it lasts.
-        remedy: The last remedy that was applied in it; None where opening it again was enough.
+        ended: When pictures came again or the camera was closed, in Unix seconds; None while the
+            outage lasts.
+        lasted: Seconds from beginning to end; 0 while the outage lasts.
+        remedy: The last remedy that was applied; None where opening the camera again was enough.
     """
 
     began: float
@@ -88,7 +88,7 @@ class Outage:
 
 
 class Condition:
-    """How one camera is.
+    """The state of one camera, and what is wrong with it.
 
     Args:
         state: The first state, idle or starting.
@@ -97,12 +97,12 @@ class Condition:
 
     Attributes:
         state: What the camera is doing.
-        reason: What happened, while something is wrong.
-        hint: What a person can do about it.
-        holders: Which processes have the device, while that keeps us from it.
-        since: Unix time of the latest change of state.
-        outages: The latest ones, oldest first; the last of them may not have ended.
-        interruptions: How often it was in trouble since it was last well for a while.
+        reason: What happened; None while nothing is wrong.
+        hint: What a person can do about it; None where we do not know, or nothing is wrong.
+        holders: The processes that have the device open and so keep mjrelay from it.
+        since: When the state last changed, in Unix seconds.
+        outages: The latest outages, oldest first; the last of them may not have ended.
+        interruptions: How often pictures were interrupted since the camera was last well.
     """
 
     def __init__(self, state: State, source: str, moment: Moment) -> None:
@@ -111,19 +111,19 @@ class Condition:
         self.begin(state, source, moment)
 
     def begin(self, state: State, source: str, moment: Moment) -> None:
-        """Begin anew, with another configuration; outages are remembered."""
+        """Begin anew with another configuration. The list of outages stays."""
         self._source = source
         self._forget_trouble()
         self._change(state, moment)
 
     @property
     def is_down(self) -> bool:
-        """Whether there are no pictures, and something should be done about it."""
+        """Whether the camera should give pictures and gives none."""
         return self.state in DOWN
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known if pictures come or not."""
+        """Whether it is known if pictures come: not while idle, starting or stopped."""
         return self.state not in ("idle", "starting", "stopped")
 
     @property
@@ -132,18 +132,22 @@ class Condition:
         return ": ".join(filter(None, (self.reason, self.hint)))
 
     def down_for(self, now: float) -> float:
-        """Seconds since the present trouble began, on the monotonic clock; 0 while all is well."""
+        """Seconds since the present outage began; 0 while all is well.
+
+        Args:
+            now: In seconds of `time.monotonic()`.
+        """
         return 0.0 if self._down_since is None else now - self._down_since
 
     def opens(self, moment: Moment) -> list[Event]:
-        """It is being opened."""
+        """The camera is being opened."""
         if self.is_down:
             self._attempts += 1
             return []
         return self.rests("starting", moment)
 
     def rests(self, state: Literal["idle", "starting", "stopped"], moment: Moment) -> list[Event]:
-        """Nothing is wrong with it, and there are no pictures."""
+        """The camera gives no pictures, and nothing is wrong with that."""
         if state == self.state:
             return []
         self._recover(moment)
@@ -154,8 +158,8 @@ class Condition:
     def streams(self, moment: Moment) -> list[Event]:
         """Pictures come.
 
-        The log is told so once; and of a camera that comes and goes, no more than that until it
-        `is_well`.
+        The log is told of it after the first interruption, and not after the next ones until
+        `is_well`: a camera that comes and goes would fill the log.
         """
         if self.state == "streaming":
             return []
@@ -168,7 +172,7 @@ class Condition:
         return [self._recovery()] if self.interruptions == 1 else []
 
     def is_well(self) -> list[Event]:
-        """Pictures have come for so long that a next failure would be news."""
+        """Pictures have come for long enough that the log is told of the next failure."""
         events = [self._recovery()] if self.interruptions > 1 else []
         self._forget_trouble()
         return events
@@ -183,10 +187,10 @@ class Condition:
         kind: Kind,
         holders: tuple[Holder, ...] = (),
     ) -> list[Event]:
-        """Something is wrong with it.
+        """Something is wrong with the camera.
 
-        The log has each kind of trouble once until the camera streams again, and its repetitions
-        at debug.
+        Each kind of trouble is a warning once until the recovery is logged, and its repetitions are
+        logged at level debug.
         """
         if self._down_since is None:
             self._down_since = moment.monotonic
@@ -201,7 +205,7 @@ class Condition:
         return [Event(level, f"camera.{state}", facts)]
 
     def treated(self, remedy: str) -> None:
-        """A remedy was applied."""
+        """A remedy was applied: note it in the present outage, if there is one."""
         if self._down_since is not None:
             self.outages[-1] = replace(self.outages[-1], remedy=remedy)
 
@@ -219,7 +223,7 @@ class Condition:
         self.reason, self.hint, self.holders = reason, hint, holders
 
     def _recover(self, moment: Moment) -> None:
-        """End the present trouble, if there is one."""
+        """End the present outage, if there is one."""
         if self._down_since is None:
             return
         lasted = moment.monotonic - self._down_since
@@ -228,7 +232,7 @@ class Condition:
         self.outages[-1] = replace(self.outages[-1], ended=moment.unix, lasted=lasted)
 
     def _recovery(self) -> Event:
-        """What is told when pictures come again; the next trouble is told anew."""
+        """The event of pictures coming again. From here on each kind of trouble is news again."""
         facts: dict[str, Any] = {
             "source": self._source,
             "was_down": round(self._was_down, 1),

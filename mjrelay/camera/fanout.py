@@ -1,8 +1,8 @@
-"""Fanout: what a camera's viewers are shown, now. The hot path of the whole program.
+"""Fanout: shows a camera's frames to all who watch its stream. The hot path of the whole program.
 
 Each frame is offered once to every sink, in the turn of the event loop in which it is published: no
-task wakes up, nothing is queued. A sink still busy with an earlier frame lets this one pass and
-asks for the newest when it is free. docs/explanation/fan-out.md tells why.
+task wakes up, nothing is queued. A sink still busy with an earlier frame skips this one, and asks
+for the newest frame when it is free. docs/explanation/fan-out.md tells why.
 """
 
 import asyncio
@@ -11,14 +11,16 @@ from typing import Protocol
 
 from mjrelay.camera.frame import Frame
 
-# Chromium and WebKit show an image when the next part begins. When none comes, the same once more
-# lets them show it; 250 ms is unseen and costs nothing from 4 fps up.
+# Chromium and WebKit show an image only when the next part begins. If no frame has come for this
+# many seconds, the newest is sent again, to make them show it. Nobody sees so short a delay, and
+# cameras with 4 fps or more never cause it.
 REPEAT_AFTER = 0.25
-# Then often enough for clients and proxies that take silence for death (Mainsail after 10 s).
+# After that, it is sent again at this interval in seconds: clients and proxies take a silent stream
+# for a dead one (Mainsail after 10 s).
 REPEAT_EVERY = 1.0
-# How often sinks note their rate, for the status.
+# Seconds between two notes of each sink's rate, for the status.
 SAMPLE_EVERY = 1.0
-# A camera that is back within this time was never seen to be gone.
+# The offline picture is not shown for an outage of less than this many seconds.
 OFFLINE_AFTER = 1.0
 
 
@@ -29,7 +31,7 @@ class Sink(Protocol):
         """Take a frame, unless still busy with an earlier one. Never blocks."""
 
     def sample(self, now: float) -> None:
-        """Note how many frames were sent up to `now`."""
+        """Note how many frames were sent up to `now`, in seconds of the event loop's clock."""
 
 
 class Fanout:
@@ -48,22 +50,22 @@ class Fanout:
         self._repeat_at = 0.0
         self._sample_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._due = -math.inf  # when the timer fires; no frame need move it while there is none
+        self._due = -math.inf  # when the timer fires; without a timer, before every other time
 
     def show(self, frame: Frame) -> None:
         """Offer a new frame to every sink."""
         self.newest = frame
         self._placeholder = None
-        # Not from its capture on: that may be longer ago than a repetition waits.
+        # Not the time of capture: that may be longer ago than a repetition waits.
         self._shown_at = asyncio.get_running_loop().time()
         self._repeat_at = self._shown_at + REPEAT_AFTER
-        for sink in tuple(self.sinks):  # one whose client is gone leaves meanwhile
+        for sink in tuple(self.sinks):  # a copy: a sink whose client is gone leaves in `offer`
             sink.offer(frame)
         if self._repeat_at < self._due:
             self._arm()
 
     def current(self) -> Frame | None:
-        """What there is to see now: the newest frame, the offline picture, or nothing yet."""
+        """What to show now: the newest frame, the offline picture, or None before the first."""
         if self._placeholder:
             now = asyncio.get_running_loop().time()
             if now - self._shown_at >= OFFLINE_AFTER:
@@ -72,11 +74,11 @@ class Fanout:
 
     @property
     def has_placeholder(self) -> bool:
-        """Whether an offline picture is there to be shown."""
+        """Whether there is an offline picture, even if it is not shown yet."""
         return self._placeholder is not None
 
     def show_placeholder(self, picture: Frame) -> None:
-        """Show this picture in place of the newest frame, until there is a newer one."""
+        """Show this offline picture in place of the newest frame, until the next frame."""
         self._placeholder = picture
         if self.current() is picture:
             self._repeat()
@@ -86,18 +88,18 @@ class Fanout:
         self.newest = self._placeholder = None
 
     def join(self, sink: Sink) -> None:
-        """Add a client and show it at once what there is to see."""
+        """Add a sink, and offer it at once what there is to show."""
         self.sinks[sink] = None
         if frame := self.current():
             sink.offer(frame)
-        # Its browser shows this first frame only when another part follows.
+        # The client's browser shows this first frame only when another part follows.
         soon = asyncio.get_running_loop().time() + REPEAT_AFTER
         self._repeat_at = min(self._repeat_at, soon) if self._timer else soon
-        if self.sinks:  # it may have been gone before the first frame
+        if self.sinks:  # the client may be gone already: then `offer` has removed its sink
             self._arm()
 
     def leave(self, sink: Sink) -> None:
-        """Remove a client; one that has left already is fine."""
+        """Remove a sink, if it has not left already."""
         self.sinks.pop(sink, None)
         if not self.sinks and self._timer:
             self._timer.cancel()
@@ -110,7 +112,10 @@ class Fanout:
         self._timer = asyncio.get_running_loop().call_at(self._repeat_at, self._tick)
 
     def _tick(self) -> None:
-        """Repeat, unless frames came meanwhile: they only moved the time, not the timer."""
+        """Repeat the newest frame if that is due.
+
+        Frames that came since the timer was set have moved `_repeat_at`, but not the timer.
+        """
         now = asyncio.get_running_loop().time()
         if now >= self._repeat_at:
             self._repeat()

@@ -1,4 +1,4 @@
-"""Frame: one image of a camera, in the form every client is sent."""
+"""Frame: one image of a camera, and the form in which it is sent to clients."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,14 +6,14 @@ from functools import cached_property
 from mjrelay.formats import jpeg, multipart
 
 
-@dataclass(eq=False)  # frozen would cost more to make than all of its use
+@dataclass(eq=False)  # not frozen: to make a frozen one takes longer than all later use of it
 class Frame:
-    """One image, ready to send: built once, shared by the ring and every client.
+    """One image with its number and time: built once, shared by the ring and every client.
 
     Attributes:
-        seq: Counts a camera's frames from 1, across reopens; 0 for an offline picture.
+        seq: Its number; a camera counts from 1 and goes on when reopened. 0: an offline picture.
         captured_at: When it was captured, in Unix seconds, for clients.
-        monotonic: The same moment on the clock that is never set back, for ages.
+        monotonic: The same moment in seconds of `time.monotonic()`, to tell the frame's age.
         image: The JPEG, SOI to EOI.
     """
 
@@ -24,7 +24,7 @@ class Frame:
 
     @cached_property
     def part(self) -> multipart.Part:
-        """What each client is sent of it."""
+        """The multipart part that each client is sent."""
         return multipart.part(self.captured_at, self.image)
 
     @cached_property
@@ -34,5 +34,5 @@ class Frame:
 
     @cached_property
     def dimensions(self) -> tuple[int, int] | None:
-        """Width and height in pixels, from the frame header."""
+        """Width and height in pixels, or None where the JPEG does not tell."""
         return jpeg.dimensions(self.image)

@@ -1,4 +1,4 @@
-"""Placeholder: the offline picture, drawn when there is somebody to see it."""
+"""Placeholder: draws the offline picture, which tells viewers why there are no frames."""
 
 import asyncio
 import time
@@ -8,20 +8,21 @@ import structlog
 from mjrelay.camera.fanout import Fanout
 from mjrelay.camera.frame import Frame
 
-# Of the picture, where the camera has not shown a size of its own, or an absurd one.
+# Width and height where those of the camera's own images are not known or not sensible.
 _USUAL_SIZE = (640, 480)
-_LEAST, _MOST = 120, 1920
+# An offline picture with a shorter side cannot be read, and with a longer side is shrunk: pixels.
+_SHORTEST_SIDE, _LONGEST_SIDE = 120, 1920
 
 log = structlog.get_logger()
 
 
 class Placeholder:
-    """Shows a camera's viewers why there is no frame.
+    """Shows an offline picture to one camera's viewers.
 
     Args:
         camera: The camera's name.
-        fanout: Where its viewers are.
-        wanted: Whether the configuration asks for it.
+        fanout: The camera's, which shows the picture.
+        wanted: The option `placeholder`; without it nothing is ever shown.
     """
 
     def __init__(self, camera: str, fanout: Fanout, *, wanted: bool) -> None:
@@ -34,16 +35,16 @@ class Placeholder:
     async def show(
         self, *, title: str, reason: str, hint: str, since: float, size: tuple[int, int] | None
     ) -> None:
-        """Draw the picture, unless it is there already, and show it in place of the frames.
+        """Draw the picture, unless it is shown already, and show it in place of the frames.
 
-        A picture that cannot be drawn is logged and left out: it must not cost the stream.
+        A failure to draw is logged, and no picture shown: the stream must not end for it.
 
         Args:
             title: A word for the camera's state.
             reason: What happened.
             hint: What to do about it; may be empty.
             since: When it happened, in Unix seconds.
-            size: Of the camera's own pictures, where known.
+            size: Width and height of the camera's own images in pixels, where known.
         """
         if not self._wanted:
             return
@@ -65,22 +66,20 @@ class Placeholder:
             except Exception:
                 log.exception("placeholder.failed")
                 return
-            if self._fanout.newest is newest:  # else frames came meanwhile
+            if self._fanout.newest is newest:  # else frames came while it was drawn
                 self._drawn = words
-                now = time.monotonic()
-                picture = Frame(0, time.time(), now, image)
-                self._fanout.show_placeholder(picture)
+                self._fanout.show_placeholder(Frame(0, time.time(), time.monotonic(), image))
 
 
 def _draw(size: tuple[int, int], **words: str) -> bytes:
-    from mjrelay import pictures  # noqa: PLC0415 - Pillow, only for who needs it
+    from mjrelay import pictures  # noqa: PLC0415 - loads Pillow, which a healthy relay never needs
 
     return pictures.offline_picture(size, **words)
 
 
 def _sensible(size: tuple[int, int] | None) -> tuple[int, int]:
-    """A camera's own size, so that pages do not jump, if a picture of it can be drawn and read."""
-    if size is None or min(size) < _LEAST or max(size) > 4 * min(size):
+    """The camera's own size if words can be read at it, so that the layout of pages stays."""
+    if size is None or min(size) < _SHORTEST_SIDE or max(size) > 4 * min(size):
         return _USUAL_SIZE
-    shrink = min(1.0, _MOST / max(size))
+    shrink = min(1.0, _LONGEST_SIDE / max(size))
     return int(size[0] * shrink), int(size[1] * shrink)

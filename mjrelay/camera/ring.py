@@ -1,4 +1,4 @@
-"""FrameRing: a camera's newest frame and, once somebody wants them, those of the last seconds."""
+"""FrameRing: a camera's newest frame and, once a clip was asked for, those of the last seconds."""
 
 import asyncio
 import math
@@ -8,29 +8,29 @@ from collections.abc import Iterator
 from mjrelay.camera.frame import Frame
 from mjrelay.errors import MjrelayError
 
-# The rate shown to people is that of the last few seconds.
+# The frame rate that people see is that of this many last seconds.
 _RATE_WINDOW = 3.0
-# A frame takes memory beside its image: tiny frames must not fill it with that.
+# A frame takes some memory beside its image, so that it counts as at least this many bytes.
 _LEAST_SPACE = 500
-# After a clip was asked for, the past is kept this long for the next one.
+# Seconds for which the past is kept after a clip was asked for, in case another one is.
 _KEPT_AFTER_A_CLIP = 600.0
 
 
 class NoMoreFrames(MjrelayError):
-    """The camera is gone: there is nothing to wait for."""
+    """The ring is closed: the camera is gone from the configuration."""
 
 
 class FrameRing:
-    """The newest frame of a camera, at hand for everybody; and its past, for clips.
+    """The newest frame of a camera; and its past, for clips: the frames of the last seconds.
 
-    To keep the past costs about a fifth of what a frame costs altogether (measured: its memory is
-    never in the processor's cache). So it is kept only from the first clip on, or from the start
+    Keeping the past takes about a fifth of all the CPU time spent on a frame (measured: its memory
+    is never in the processor's cache). So it is kept only from the first clip on, or from the start
     where the configuration asks for that.
 
     Args:
         seconds: How far back the past goes; 0 keeps none.
-        max_bytes: How much memory it may take.
-        from_start: Keep it from now on. Else it is kept once somebody asked for it.
+        max_bytes: How much memory the past may take.
+        from_start: Keep the past from now on, and not only from the first `want_past` on.
 
     Attributes:
         newest: The latest frame published, however old, or None before the first.
@@ -70,11 +70,11 @@ class FrameRing:
             self._wake_readers()
 
     def last(self, seconds: float = math.inf) -> Iterator[tuple[float, bytes]]:
-        """The images up to the newest frame of this moment, oldest first, with their Unix times.
+        """Yield the Unix time and image of each frame, oldest first, up to the one newest now.
 
-        Each is looked up when it is asked for, so that a slow reader holds on to one frame at most;
-        what has been forgotten by then is left out. The newest frame is there however little is
-        kept.
+        Each frame is looked up when the caller asks for it, so that a slow caller keeps one frame
+        at most alive; frames forgotten by then are left out. Without a past it is the newest frame
+        alone.
 
         Args:
             seconds: How far back from the newest frame to begin.
@@ -88,15 +88,14 @@ class FrameRing:
             yield found.captured_at, found.image
 
     def want_past(self, seconds: float, now: float) -> float:
-        """Have the past kept for a while from now on.
+        """Keep the past for the next ten minutes.
 
         Args:
-            seconds: How much of it is wanted.
-            now: The time on the monotonic clock.
+            seconds: How many seconds of it a clip is to have.
+            now: In seconds of `time.monotonic()`.
 
         Returns:
-            How many seconds of that were not kept, since nobody had wanted them: they have still to
-            come.
+            How many of these seconds were not kept before, and have still to come.
         """
         if now >= self._kept_until:
             self._kept_since = now
@@ -105,7 +104,7 @@ class FrameRing:
         return max(0.0, min(seconds, self._seconds) - kept)
 
     async def newer_than(self, seq: int) -> Frame:
-        """The newest frame, once it is newer than frame number `seq`; waits for ever if need be.
+        """Wait, for ever if need be, until the newest frame has a number above `seq`; return it.
 
         Raises:
             NoMoreFrames: The ring is closed.
@@ -113,7 +112,7 @@ class FrameRing:
         while (frame := self.newest) is None or frame.seq <= seq:
             if self.is_closed:
                 raise NoMoreFrames
-            # A future for each reader: to cancel one of them must not cancel the others.
+            # Each reader awaits a future of its own, lest one that is cancelled cancel the others.
             published = asyncio.get_running_loop().create_future()
             self._waiting.add(published)
             try:
@@ -134,17 +133,17 @@ class FrameRing:
         self._size = 0
 
     def clear(self) -> None:
-        """Forget all frames: they are of another time."""
+        """Forget all frames."""
         self.newest = None
         self._times.clear()
         self.forget_past()
 
     def fps(self, now: float) -> float:
-        """Frames per second over the last seconds before `now`; 0 when none came."""
+        """Frames per second over the last seconds before `now`, on the monotonic clock."""
         times = [time for time in self._times if now - time <= _RATE_WINDOW]
         if len(times) < 2:  # noqa: PLR2004 - a rate needs two moments
             return 0.0
-        later = sum(time > times[0] for time in times)  # several may have come at once
+        later = sum(time > times[0] for time in times)  # several may share the first moment
         return later / max(times[-1] - times[0], 1e-6)
 
     def _wake_readers(self) -> None:
@@ -154,7 +153,7 @@ class FrameRing:
         self._waiting.clear()
 
     def _keep(self, frame: Frame) -> None:
-        """Add a frame to the past, and drop what is too old or too much by then."""
+        """Add a frame to the past, and drop the oldest beyond the limits of time and memory."""
         self._past.append(frame)
         self._size += _space(frame)
         oldest = frame.monotonic - self._seconds
@@ -162,7 +161,7 @@ class FrameRing:
             self._size -= _space(self._past.popleft())
 
     def _at_or_after(self, seq: int) -> Frame | None:
-        """The first frame from this number on that is still there. Numbers have no gaps."""
+        """The oldest frame kept with this number or a later one. Numbers have no gaps."""
         if not self._past:
             return self.newest if self.newest and self.newest.seq >= seq else None
         index = max(0, seq - self._past[0].seq)
