@@ -1,24 +1,24 @@
-"""The errors everyone may raise and catch; and the tally of what was no error.
+"""The errors of mjrelay, and the tally of faults in what cameras send.
 
 MjrelayError
 ├── ConfigError            a configuration or command line cannot be used
 ├── ListenError            an address cannot be listened on
 ├── FramingError           bytes cannot be what they claim to be
 ├── RemedyFailed           a device could not be reset
-└── SourceError            a source failed; the camera recovers
-    ├── SourceUnreachable  the dial cost the camera nothing: try again at once
-    ├── SourceRefused      it answered, and the answer is no picture stream
-    ├── SourceBusy         another program has it
-    ├── SourceStalled      it is open but silent
+└── SourceError            a source failed; the camera recovers it
+    ├── SourceUnreachable  the camera is not there; trying again costs it nothing
+    ├── SourceRefused      it answered, and the answer is no stream of pictures
+    ├── SourceBusy         another program has the device
+    ├── SourceStalled      the source is open but silent
     ├── SourceBroken       the device itself fails: a reset may cure it
-    └── SourceLost         it was open and broke off
+    └── SourceLost         the source was open and broke off
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-# What to do about faults that show in more than one place.
+# Hints that more than one module gives.
 SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
 GIVEN_AWAY = "it may have rebooted, or given its only connection to another viewer"
 MORE_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
@@ -33,7 +33,7 @@ class ConfigError(MjrelayError):
     """A configuration cannot be used.
 
     Args:
-        faults: Every fault found, each a whole sentence with its path.
+        faults: Every fault found, each with the path of its option and what is wrong there.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -54,7 +54,7 @@ class _Explained(MjrelayError):
 
     Args:
         reason: What happened, in words for the person in front of the picture.
-        hint: What that person can do about it.
+        hint: What that person can do about it; None where we do not know.
     """
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
@@ -64,12 +64,13 @@ class _Explained(MjrelayError):
 
 
 class RemedyFailed(_Explained):
-    """A device could not be reset; the hint says what is missing.
+    """A remedy could not be applied, or did not bring the device back.
 
     Args:
-        reason: What happened; so is `hint`, as for every source error.
-        is_held: Another process has it, or may have it.
-        done: The remedy was applied, and did not help: the camera was disturbed all the same.
+        reason: What happened, in words for the person in front of the picture.
+        hint: What that person can do about it; None where we do not know.
+        is_held: Another process has the device open, or may have.
+        done: The remedy was begun, so that the camera was disturbed although it failed.
     """
 
     def __init__(
@@ -86,17 +87,17 @@ class RemedyFailed(_Explained):
 
 
 class SourceError(_Explained):
-    """A source failed; the camera recovers."""
+    """A source failed; the camera recovers it."""
 
     kind: ClassVar[str] = "failed"
     """A short word for counters and logs, one per class."""
 
     costs_nothing: ClassVar[bool] = False
-    """Whether asking again costs the camera nothing, however often."""
+    """Whether another attempt costs the camera nothing, however many there were."""
 
 
 class SourceUnreachable(SourceError):
-    """The camera is not there. Asking again costs it nothing."""
+    """The camera is not there. Another attempt costs it nothing."""
 
     kind = "unreachable"
     costs_nothing = True
@@ -115,12 +116,13 @@ class SourceStalled(SourceError):
 
 
 class SourceBusy(SourceError):
-    """Another program has the camera; it was not disturbed.
+    """Another program has the camera; our attempt has not disturbed it.
 
     Args:
-        reason: As for every source error; so is `hint`.
-        taken: Whether another process has it, or may have it. False: we could look into every
-            process and none has it, so that a reset disturbs nobody and may help.
+        reason: What happened, in words for the person in front of the picture.
+        hint: What that person can do about it; None where we do not know.
+        taken: Whether another process has the camera open, or may have. False: we could look into
+            every process, and none has it, so that a reset disturbs nobody and may help.
     """
 
     kind = "busy"
@@ -145,12 +147,12 @@ class SourceLost(SourceError):
 
 @dataclass(frozen=True)
 class Tally:
-    """What a source's bytes had to be forgiven, counted over its whole life.
+    """Counts the faults in what a camera sent, since mjrelay started.
 
     Attributes:
         dropped: Images not passed on, by reason: truncated, corrupt, damaged (so
             marked by the driver), oversized, not_jpeg.
-        tolerated: Quirks met and mended, by a few words each.
+        tolerated: Deviations from the standards that were tolerated, by a few words each.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from mjrelay.errors import SourceError
 
-# A dial that costs the camera nothing is repeated this often, however long it was away: people
-# stand in front of a printer that has just been switched on.
+# Seconds from one attempt to the next while attempts cost the camera nothing, even if it has been
+# away for days: somebody stands in front of a printer that has just been switched on.
 DIAL_EVERY = 1.0
-# A source that failed sooner than this after its first frame has not recovered yet.
+# A source that fails within this many seconds of its first frame has not recovered: delays go on
+# growing.
 HEALTHY_AFTER = 5.0
-# What doubling begins with where no delay is asked for after the first failure.
+# Seconds that are doubled from the second failure on, if the first delay is shorter or 0.
 _LEAST = 0.5
 
 
@@ -17,12 +18,14 @@ class Backoff:
     """Delays that double with every failure, up to a limit, and differ between cameras.
 
     Args:
-        first: Seconds after the first failure: what a one-connection camera needs to free its slot.
-        most: No delay is longer than this many seconds.
-        jitter: Returns 0 to 1. Delays vary by a quarter, lest cameras on one hub retry in step.
+        first: Seconds to wait after the first failure: a camera that accepts one connection only
+            needs them to notice that the last one has ended.
+        most: The longest delay in seconds; `first` if that is longer.
+        jitter: Returns a random number from 0 to 1. It shortens delays by up to a quarter, lest
+            cameras on one hub retry at the same time.
 
     Attributes:
-        most: The longest delay, in seconds.
+        most: The longest delay in seconds.
     """
 
     def __init__(self, *, first: float, most: float, jitter: Callable[[], float]) -> None:
@@ -34,13 +37,13 @@ class Backoff:
     def failed(
         self, error: SourceError, *, streamed_for: float = 0.0, lasted: float = 0.0
     ) -> float:
-        """How long to wait after a failure.
+        """Seconds to wait after a failure.
 
         Args:
-            error: What ended the source. Where asking again costs the camera nothing, it is asked
-                every second, and later delays are no longer for it: no connection was lost.
+            error: What ended the source. If another attempt costs the camera nothing, there is one
+                every second, and this failure does not make later delays longer.
             streamed_for: Seconds for which frames had come.
-            lasted: Seconds which the attempt itself took.
+            lasted: Seconds that the attempt itself took.
         """
         if error.costs_nothing:
             return max(0.0, DIAL_EVERY - lasted)
@@ -49,6 +52,6 @@ class Backoff:
         self._failures += 1
         if self._failures == 1:
             return self._first
-        doublings = min(self._failures - 1, 16)  # a camera may fail for years
+        doublings = min(self._failures - 1, 16)  # a thousand would overflow
         delay = min(max(self._first, _LEAST) * 2.0**doublings, self.most)
         return max(self._first, delay * (1 - self._jitter() / 4))

@@ -2,8 +2,8 @@
 
     reopen → full release → USB reset → switched off and on → wait for hotplug
 
-A device climbs while it fails in ways that a stronger remedy may cure, and comes down to the ground
-only after seconds of healthy frames: one that dies after its first frame must climb.
+Each failure that a stronger remedy may cure leads one rung up. Only after seconds of healthy frames
+does the next failure begin at the bottom: a device that dies after its first frame must climb.
 """
 
 import enum
@@ -18,7 +18,7 @@ _HOUR = 3600.0
 
 
 class Remedy(enum.Enum):
-    """What to do before the source is opened again, in the order of its cost."""
+    """What to do before the source is opened again: the gentlest first."""
 
     REOPEN = "reopen"
     RELEASE = "release"
@@ -28,7 +28,7 @@ class Remedy(enum.Enum):
 
     @property
     def is_reset(self) -> bool:
-        """Whether it makes the device leave the bus and come back: resets share one allowance."""
+        """Whether it makes the device leave the USB bus and come back: all these share one allowance."""
         return self in (Remedy.USB_RESET, Remedy.REAUTHORIZE)
 
 
@@ -40,7 +40,7 @@ class Step:
     """What comes next: wait `delay` seconds, apply the remedy, open the source.
 
     Attributes:
-        note: Why a stronger remedy is not taken, for the person who wonders.
+        note: Why no stronger remedy is applied and what to do instead, as a hint for people.
     """
 
     remedy: Remedy
@@ -49,23 +49,26 @@ class Step:
 
 
 class Allowance:
-    """The resets of one camera in the last hour. It outlives a reload, which makes a new ladder."""
+    """Counts the resets of one camera in the last hour.
+
+    A reload of the configuration makes a new ladder, and hands this on to it.
+    """
 
     def __init__(self) -> None:
         self._made: deque[float] = deque()
 
     def used(self, now: float) -> int:
-        """How many there were in the hour before `now`."""
+        """How many resets there were in the hour before `now`, on the monotonic clock."""
         while self._made and now - self._made[0] >= _HOUR:
             self._made.popleft()
         return len(self._made)
 
     def use(self, now: float) -> None:
-        """Count one more."""
+        """Count a reset."""
         self._made.append(now)
 
     def give_back(self) -> None:
-        """The latest one was not made after all."""
+        """Take back the latest reset: it was not made after all."""
         self._made.pop()
 
 
@@ -74,11 +77,11 @@ class Ladder:
 
     Args:
         backoff: How long to wait before each attempt.
-        remedies: Those the source offers beside being opened again. None: it is only reopened.
-        allowance: Counts the resets; None for an account of its own.
-        resets_per_hour: The most resets in any hour: one that does not cure a camera in several
-            attempts only disturbs it.
-        force: Reset a camera even while another process has it, which throws that process out.
+        remedies: Those the source offers beside being opened again; it may offer none.
+        allowance: Counts the resets; by default a new one.
+        resets_per_hour: The most resets in any hour: where several of them did not cure a camera,
+            more would only disturb it.
+        force: Reset a camera even while another process has it open. That process loses it.
     """
 
     def __init__(
@@ -106,9 +109,9 @@ class Ladder:
 
         Args:
             error: What ended the source.
-            now: The time on a clock that is never set back, in seconds.
+            now: In seconds of the monotonic clock.
             streamed_for: Seconds for which frames had come.
-            lasted: Seconds which the attempt itself took.
+            lasted: Seconds that the attempt itself took.
         """
         delay = self._backoff.failed(error, streamed_for=streamed_for, lasted=lasted)
         if streamed_for >= HEALTHY_AFTER:
@@ -121,16 +124,16 @@ class Ladder:
         return Step(remedy, self._backoff.most, self._why_no_reset(now))
 
     def applies(self, remedy: Remedy, *, now: float) -> None:
-        """Take note that a remedy is being applied: a reset counts from its beginning."""
+        """Note that a remedy is being applied; a reset counts from its beginning."""
         if remedy.is_reset:
             self._allowance.use(now)
             self._missing = None
 
     def not_done(self, remedy: Remedy, *, because: str | None = None) -> None:
-        """Take note that the remedy of the latest `applies` could not be: it does not count.
+        """Note that the remedy of the latest `applies` was not applied after all.
 
         Args:
-            remedy: Which.
+            remedy: The remedy of that `applies`.
             because: What a person can do to make it possible.
         """
         if remedy.is_reset:
@@ -146,7 +149,7 @@ class Ladder:
         return isinstance(error, SourceStalled | SourceBroken)
 
     def _next(self, error: SourceError, now: float) -> Remedy:
-        """Climb to the next rung that fits. After the last one the resets begin anew."""
+        """Climb to the next rung that fits. After the last rung, begin anew at the resets."""
         while True:
             remedy = self._rungs[self._rung]
             self._rung += 1
@@ -154,7 +157,7 @@ class Ladder:
                 self._rung = self._first_reset()
                 return remedy
             if remedy is Remedy.RELEASE and isinstance(error, SourceStalled):
-                continue  # it was open: nothing of ours was in its way
+                continue  # we had it open, so that nothing of ours was in the way
             if remedy.is_reset and self._resets_left(now) < 1:
                 continue
             return remedy
@@ -166,7 +169,7 @@ class Ladder:
         return self._resets_per_hour - self._allowance.used(now)
 
     def _why_no_reset(self, now: float) -> str:
-        """What to tell the person whose camera nothing has helped."""
+        """Why no further reset is made and what to do instead, as a hint for people."""
         advice = "unplug it and plug it in again"
         if self._missing:
             return self._missing
