@@ -1,6 +1,6 @@
-"""What a SOURCE text names: a camera's URL, a video device, a test card, a command.
+"""The addresses of a configuration: what a SOURCE text names, and where to listen.
 
-Parsed once, when the configuration is read, so that a mistake shows before anything starts.
+They are parsed when the configuration is read, so that a mistake shows before anything starts.
 """
 
 import re
@@ -8,9 +8,10 @@ import shlex
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit
 
-# Up to the last @ of the authority; past a slash or question mark too, if what follows the colon is
-# no port: somebody's password holds one and was not encoded. That repetition is bounded, since it
-# alone can run over the next URL, and a camera may choose the text.
+# The user name and password of a URL: from :// to the last @ before a slash or question mark. A
+# password may hold these characters, not encoded. Then no port number follows the colon, and all up
+# to the last @ before a space is meant. That search is bounded: it alone can run into further URLs,
+# in a text that a camera may have chosen to keep us busy.
 _USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})@")
 _SECRET_QUERY = re.compile(
     r"(?<=[?&;])([\w-]{0,24}(?:pass|pwd|token|secret|auth|key)[\w-]{0,24}|pw|loginpas)=[^&#\s]*",
@@ -20,14 +21,15 @@ _SECRET_QUERY = re.compile(
 _SECRET_OPTION = re.compile(
     r"-{1,2}(?:u|H|headers?|user|[\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*)", re.IGNORECASE
 )
-# Of a target: whatever is not a letter of ASCII or one of these is percent-encoded.
+# The characters of a path and query that are sent as they are; others are percent-encoded, but for
+# ASCII letters and digits.
 _AS_IT_IS = "%/:?#[]@!$&'()*+,;=~-._|\\^`{}\"<>"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
 _USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})(?::(.+))?$", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """The text without user names and passwords in its URLs."""
+    """The text without the credentials in its URLs."""
     return _SECRET_QUERY.sub(r"\1=***", _USERINFO.sub("***@", text))
 
 
@@ -36,9 +38,10 @@ class HttpAddress:
     """A camera that answers HTTP.
 
     Attributes:
-        host: Name or address, without brackets.
-        target: Path and query, as the camera gets them.
-        username: From the URL, decoded; so is `password`.
+        host: Name or IP address, without brackets.
+        target: Path and query as the camera is sent them, percent-encoded.
+        username: From the URL, decoded; empty where it has none.
+        password: From the URL, decoded; empty where it has none.
     """
 
     tls: bool
@@ -57,7 +60,7 @@ class HttpAddress:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            parts, port = urlsplit(""), None  # its message would show a password
+            parts, port = urlsplit(""), None  # the error's own message could show a password
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
                 "a URL such as http://HOST:8080/?action=stream "
@@ -77,7 +80,7 @@ class HttpAddress:
 
     @property
     def authority(self) -> str:
-        """The Host header: the port only where it is not the usual one."""
+        """What the Host header holds: the port only where it is not the usual one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
@@ -115,8 +118,9 @@ class V4l2Address:
 
     Attributes:
         path: Such as /dev/video0 or /dev/v4l/by-id/…; empty for USB ids.
-        vendor: Four hexadecimal digits, as lsusb prints them; so is `product`.
-        serial: The serial number, where several of a kind are to be told apart.
+        vendor: The USB vendor id, four hexadecimal digits, as lsusb prints it.
+        product: The USB product id, four hexadecimal digits, as lsusb prints it.
+        serial: The serial number; empty for any.
     """
 
     path: str = ""
@@ -149,11 +153,11 @@ class V4l2Address:
 
 @dataclass(frozen=True)
 class TestcardAddress:
-    """The moving test picture.
+    """The moving test card.
 
     Attributes:
         size: Width and height in pixels.
-        fps: Pictures per second.
+        fps: Images per second.
     """
 
     size: tuple[int, int] = (640, 480)
@@ -187,7 +191,7 @@ class TestcardAddress:
         return "testcard:?size={}x{}&fps={:g}".format(*self.size, self.fps)
 
     identity = None
-    """There is a test card for everyone."""
+    """Never equal to another: several cameras may show test cards."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,13 @@ class CommandAddress:
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where to listen: a host (empty: every address) and port, or a unix socket's path."""
+    """Where to listen: a host and a port, or the path of a unix socket.
+
+    Attributes:
+        host: Name or IP address without brackets; empty for every address of the computer.
+        port: 0 lets the kernel choose one.
+        path: Of the unix socket; empty for a host and port.
+    """
 
     host: str = ""
     port: int = 0

@@ -13,13 +13,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)$")
 _DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|MB|GB)$")
 _SIZES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-# Beyond these a number is a slip of the hand.
+# Numbers and sizes in bytes from these on are taken for a slip of the hand.
 _MAX, _MAX_BYTES = 1e9, 2**40
 _PICTURE_SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})$")
 _ORIGIN = re.compile(r"\*$|[a-z][a-z0-9+.-]*://[^/\s]+$", re.IGNORECASE)
 
 AUTO = "auto"
-"""What suits the device."""
+"""Leaves the choice of a size or format to us."""
 
 T = TypeVar("T")
 
@@ -46,14 +46,14 @@ def seconds(value: object) -> float:
 
 
 def positive_seconds(value: object) -> float:
-    """A duration that is not nothing."""
+    """A duration above 0, in seconds."""
     if not (duration := seconds(value)):
         raise ValueError("more than 0 seconds")
     return duration
 
 
 def number(value: object, expected: str = "a number, 0 or more") -> float:
-    """A number from 0 up."""
+    """A number, 0 or more. The error says `expected`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX:
         raise ValueError(expected)
     return float(value)
@@ -71,7 +71,7 @@ def size(value: object) -> int:
 
 
 def one_of(*choices: str) -> Callable[[object], str]:
-    """A reader of one of some words."""
+    """Make a reader that accepts only these words."""
 
     def read(value: object) -> str:
         if value not in choices:
@@ -82,7 +82,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 
 def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    """A reader of a list."""
+    """Make a reader of lists, whose items `read` reads."""
 
     def read_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -93,12 +93,12 @@ def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 
 
 def source(value: object) -> Address:
-    """Where a camera's pictures come from."""
+    """The SOURCE of a camera."""
     return parse_address(text(value))
 
 
 def picture_size(value: object) -> tuple[int, int] | None:
-    """Width and height in pixels, or None for what suits."""
+    """Width and height in pixels, or None to let us choose."""
     if value == AUTO:
         return None
     match = _PICTURE_SIZE.match(text(value))
@@ -108,13 +108,13 @@ def picture_size(value: object) -> tuple[int, int] | None:
 
 
 def pixel_format(value: object) -> str:
-    """How the device gives its pictures; empty for what suits."""
+    """The format in which a device gives its pictures; empty to let us choose."""
     known = one_of(AUTO, "MJPG", "YUYV")(value)
     return "" if known == AUTO else known
 
 
 def usb_reset(value: object) -> bool | str:
-    """Whether a camera may be reset; "force": even one that another program uses."""
+    """Whether a camera may be reset; "force": even while another program has it open."""
     if value != "force" and not isinstance(value, bool):
         raise ValueError('true, false or "force"')
     return value
@@ -128,19 +128,19 @@ def controls(value: object) -> dict[str, int]:
 
 
 def listen(value: object) -> ListenAddress:
-    """Where to listen."""
+    """An address to listen on."""
     return ListenAddress.parse(text(value))
 
 
 def listen_table(value: object) -> dict[str, ListenAddress]:
-    """Where to listen, by camera."""
+    """Addresses to listen on, by the name of the camera shown there."""
     if not isinstance(value, dict):
         raise ValueError('a table such as { front = "0.0.0.0:8081" }')
     return {name: listen(address) for name, address in value.items()}
 
 
 def origin(value: object) -> str:
-    """A web origin, or all of them."""
+    """A web origin, or "*" for all."""
     known = text(value).rstrip("/")
     if not _ORIGIN.match(known):
         raise ValueError('"*" or origins such as "https://example.org"')

@@ -23,9 +23,9 @@ from mjrelay.errors import ConfigError
 SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
 """The configuration of the service."""
 SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
-"""Where a configuration is looked for when none is named."""
+"""Where a configuration is looked for when none is named: the first that exists is used."""
 
-# systemd keeps a camera under its name, which may be so long.
+# At most 64 characters: systemd keeps a camera's device under this name, and limits its length.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def _option(read: Callable[[object], T], default: T) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """`[server]`: where and how we answer."""
+    """`[server]`: where to listen and how to answer."""
 
     listen: tuple[ListenAddress, ...] = _option(
         readers.list_of(readers.listen), (ListenAddress("127.0.0.1", 8080),)
@@ -53,10 +53,11 @@ class CameraConfig:
     """`[camera.NAME]`: one camera. docs/reference/configuration.md says what each option means.
 
     Attributes:
-        size: Width and height, or None for what suits the device; so is an empty `format`.
+        size: Width and height in pixels; None leaves the choice to us.
+        format: The pixel format, MJPG or YUYV; empty leaves the choice to us.
         password: From `password_file` or the source's URL, never from the table itself.
-        ring_from_start: Whether the table says `ring`: then the last seconds are kept from the
-            start, and else from the first clip on.
+        ring_from_start: Whether the table holds the option `ring`. If it does, the past is kept
+            from the start, and otherwise only from the first clip on.
     """
 
     source: Address = field(metadata={"read": readers.source})
@@ -88,14 +89,14 @@ class CameraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything a file or a command line can say; the first camera is the default one."""
+    """Everything a file or a command line can say. The first camera is the default one."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
     cameras: Mapping[str, CameraConfig] = field(default_factory=dict)
 
 
 Fault = tuple[str, str]
-"""A dotted path such as "camera.printer.mode", and what is wrong there."""
+"""The path of an option, such as "camera.printer.mode", and what is wrong there."""
 
 
 def find_config() -> Path | None:
@@ -107,7 +108,7 @@ def load_config(path: Path, *, with_secrets: bool = True) -> Config:
     """Read and check a configuration file.
 
     Args:
-        path: Where it is.
+        path: The file's.
         with_secrets: False leaves the password files unread.
 
     Raises:
@@ -133,7 +134,7 @@ def load_config(path: Path, *, with_secrets: bool = True) -> Config:
 
 
 def check(config: Config) -> Iterator[Fault]:
-    """Yield what is wrong between options that are each right by themselves."""
+    """Yield the faults of options that are right by themselves, but not together."""
     owners: dict[str, str] = {}
     for name, camera in config.cameras.items():
         path = f"camera.{name}"
@@ -144,8 +145,8 @@ def check(config: Config) -> Iterator[Fault]:
             yield (
                 f"{path}.source",
                 (
-                    f"{camera.source.label} is already the source of camera {owner}; "
-                    "give it one name and watch that twice: it takes one connection"
+                    f"{camera.source.label} is already the source of camera {owner}; remove one "
+                    "of the two: a camera is read once, however many watch it"
                 ),
             )
         if camera.password_file and not camera.username:
@@ -192,7 +193,7 @@ def _toml(value: Any) -> Any:
 
 
 def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
-    """Turn TOML's tables into ours. What is wrong becomes a fault and keeps its default."""
+    """Make our tables of TOML's. Add to `faults`; options with faults keep their defaults."""
     known = ["server", "camera"]
     faults += [(key, _unknown(key, known)) for key in tables if key not in known]
     server = _fill(ServerConfig, tables.get("server", {}), "server", faults)
@@ -210,7 +211,7 @@ def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
 
 
 def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
-    """Read one table into its dataclass. Faulty options keep their defaults."""
+    """Make a `kind` of one TOML table. Options with faults keep their defaults."""
     if not isinstance(table, dict):
         faults.append((path, f"expected a table, got {_shown(table)}"))
         table = {"source": "testcard:"} if kind is CameraConfig else {}
@@ -227,7 +228,7 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
     if "source" in known and "source" not in values:
         if "source" not in table:
             faults.append((f"{path}.source", "is missing"))
-        values["source"] = TestcardAddress()  # so that the other checks know the camera
+        values["source"] = TestcardAddress()  # so that this camera's other options are checked
     if "ring" in known:
         values["ring_from_start"] = "ring" in table
     return kind(**values)
@@ -239,7 +240,7 @@ def _unknown(key: str, known: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as the person wrote it, more or less, without credentials."""
+    """A value much as it stands in the file, without credentials."""
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if isinstance(value, bool):
@@ -248,7 +249,7 @@ def _shown(value: object) -> str:
 
 
 def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
-    """Read the credentials inside URLs, and the password files if we know from which folder."""
+    """Set each camera's user name and password: from its URL and, given a folder, its file."""
     cameras = {}
     for name, camera in config.cameras.items():
         username, password = camera.username, ""
@@ -266,16 +267,16 @@ def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> C
 
 
 def _secret_file(folder: Path, name: str) -> Path:
-    """Where a secret is: among the credentials systemd hands over, or beside the configuration."""
+    """The path of a password file: among systemd's credentials, or beside the configuration."""
     credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or folder, name)
-    with contextlib.suppress(ValueError):  # of a NUL in it
+    with contextlib.suppress(ValueError):  # the name holds a NUL
         if os.access(credential, os.R_OK):
             return credential
     return folder / name
 
 
 def _read(path: Path) -> str:
-    """A file's text. Raises ValueError with why it cannot be had."""
+    """A file's text. Raises ValueError with why it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -285,7 +286,10 @@ def _read(path: Path) -> str:
 
 
 def _place(path: Path, text: str, where: str) -> str:
-    """`FILE:LINE: dotted.path`, the line where it can be told, or that of what it belongs to."""
+    """`FILE:LINE: dotted.path`, with the line of the option, or of its table if that is not found.
+
+    `FILE: dotted.path` if neither is found.
+    """
     names = where.split(".")
     while names:
         line = _line_of(text, names)
@@ -296,7 +300,7 @@ def _place(path: Path, text: str, where: str) -> str:
 
 
 def _line_of(text: str, names: list[str]) -> int:
-    """The line where a table or an option of it is written; 0 where that cannot be told."""
+    """The number of the line that begins a table or sets an option; 0 if it is not found."""
     parts = [rf"[\"']?{re.escape(name)}[\"']?" for name in names]
     dot = r"[ \t]*\.[ \t]*"
     for depth in range(len(parts), -1, -1):
@@ -319,15 +323,19 @@ def _line_of(text: str, names: list[str]) -> int:
 
 
 def with_listen(config: Config, listen: tuple[ListenAddress, ...]) -> Config:
-    """The same configuration, listening elsewhere."""
+    """The same configuration, but for its addresses to listen on."""
     return replace(config, server=replace(config.server, listen=listen))
 
 
 def config_of(sources: Mapping[str, Address], listen: tuple[ListenAddress, ...]) -> Config:
-    """The configuration that a command line with sources means.
+    """The configuration for a command line that names sources.
+
+    Args:
+        sources: By the names of the cameras.
+        listen: Where to listen; empty for the default.
 
     Raises:
-        ConfigError: Two cameras share a source, or a name cannot be one.
+        ConfigError: Two cameras share a source, or a camera's name is not allowed.
     """
     cameras = {name: CameraConfig(source=address) for name, address in sources.items()}
     server = ServerConfig(listen=listen) if listen else ServerConfig()

@@ -28,7 +28,7 @@ class Remedy(enum.Enum):
 
     @property
     def is_reset(self) -> bool:
-        """Whether it makes the device leave the USB bus and come back: all these share one allowance."""
+        """Whether it makes the device leave the USB bus and come back."""
         return self in (Remedy.USB_RESET, Remedy.REAUTHORIZE)
 
 
