@@ -1,4 +1,4 @@
-"""Sources: each kind of camera in a file or folder. Each runs until it fails; none ever retries."""
+"""Sources: one file or folder for each kind. A source runs until it fails, and never retries."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,11 +15,11 @@ from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 
 Show = Callable[[bytes, float], None]
-"""What is done with each image: a whole JPEG, and when it was captured, on the monotonic clock (the
+"""Takes each image: a whole JPEG, and when it was captured, in seconds of the monotonic clock (the
 time of its arrival, where the camera does not tell). It never blocks."""
 
 Stream = Callable[[Show], Awaitable[None]]
-"""Given what to do with each image, runs until it is cancelled or raises SourceError."""
+"""Hands each image to a `Show`, until it is cancelled or raises SourceError."""
 
 
 class Source(ABC):
@@ -27,15 +27,15 @@ class Source(ABC):
 
     Attributes:
         label: The address as people may see it, without credentials.
-        tally: What its bytes had to be forgiven, over the camera's whole life.
-        patience: Seconds after which an attempt has certainly failed by itself, if it has shown no
-            image since it began to open. Beyond that, no one but systemd can help.
+        tally: Counts the faults in what the camera sent, since mjrelay started.
+        patience: Seconds from the beginning of an attempt by which it has shown an image or failed.
+            An attempt that lasts longer hangs, and only systemd can help, by restarting mjrelay.
         remedies: What can be done for a source that fails, beside opening it again. Each raises
-            RemedyFailed when it cannot be done.
-        resets_per_hour: How many of the remedies that are resets it bears in an hour.
-        resets_from_others: Whether it may be reset even while another program has its device.
-        silent_hint: What a person can do when no picture comes after it was opened.
-        stalled_hint: The same when pictures came and then no more.
+            RemedyFailed if it cannot be applied or does not bring the device back.
+        resets_per_hour: The most resets in any hour.
+        resets_from_others: Whether it may be reset even while another program has its device open.
+        silent_hint: What a person can do when no picture comes after the source was opened.
+        stalled_hint: What a person can do when pictures have come and then stop.
         no_reset_hint: Why a person who asks for a reset cannot have one, if `reset` is None.
     """
 
@@ -51,20 +51,20 @@ class Source(ABC):
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Which processes have its device, while that is what keeps us from it."""
+        """The processes that have its device open and so keep mjrelay from it."""
         return ()
 
     @property
     def reset(self) -> Remedy | None:
-        """The gentlest of its remedies that is a reset, for a person who asks for one."""
+        """The gentlest reset among its remedies, for a person who asks for one."""
         return next((remedy for remedy in self.remedies if remedy.is_reset), None)
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[Stream]:
-        """Open it, to stream from it once. Leaving closes it fully.
+        """Open the source while entered. It can be streamed from once; leaving closes it fully.
 
-        Images are shown as they come, with no task to wake up for each: that would cost more than
-        all the rest of what is done for them.
+        A stream calls `Show` for each image, and puts none into a queue: to wake a task for each
+        image would cost more than everything else done for it.
 
         Raises:
             SourceError: It cannot be opened.
@@ -75,19 +75,19 @@ class Source(ABC):
         """What the latest opening found, for `mjrelay probe`."""
 
     def watch(self, *, watched: bool) -> None:  # noqa: B027 - to most, a picture costs nothing
-        """Take note whether anybody is looking, or was until a moment ago.
+        """Note whether the camera is watched; before the first call it is not.
 
-        At first nobody is. A source to which a picture costs something may give fewer then.
+        A source that must work for each image may give fewer while nobody watches.
         """
 
     def hand_over(self) -> None:  # noqa: B027 - most have nothing to hand over
-        """Take note that the process ends: when closed, leave what the next one can take over."""
+        """Note that mjrelay ends: closing must leave what the next process can take over."""
 
     def succeed(self, before: "Source") -> None:
-        """Take over what the source before this one learnt of the camera; both are closed.
+        """Take over what the source before this one has learnt of the camera. Both are closed.
 
-        A reload replaces sources. The camera behind them stays the same, unless its address
-        changed.
+        A reload of the configuration replaces sources; the camera behind them is the same, unless
+        its address has changed.
         """
         self.tally = before.tally
 
@@ -95,7 +95,7 @@ class Source(ABC):
         """Its settings by name, or None if this kind of source has none.
 
         Raises:
-            SourceError: It has, and is not open.
+            SourceError: It has settings, but is not open.
         """
         return None
 
@@ -104,22 +104,22 @@ class Source(ABC):
 
         Raises:
             SourceError: It is not open.
-            ValueError: A name or a value it cannot have; nothing was changed.
+            ValueError: There is no such setting, or it cannot have this value; nothing was changed.
         """
 
     def hotplug(self, _event: Hotplug) -> bool:
-        """Take note that a device came or went. True: this source should be tried now."""
+        """Note that a device came or went. Returns whether to open this source again now."""
         return False
 
 
 def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
-    """The source a camera's configuration names; nothing is opened yet.
+    """Make the source that a camera's configuration names; nothing is opened yet.
 
-    The first of its kind may take a tenth of a second, to load what it needs.
+    Making the first one of a kind may take a tenth of a second, to load its libraries.
 
     Args:
         config: The camera's options.
-        kept: Its device, where systemd keeps it for us and `keeps_device` says so.
+        kept: The descriptor of its device that systemd keeps for us, where `keeps_device`.
     """
     match config.source:
         case HttpAddress():
@@ -143,8 +143,8 @@ def make_source(config: CameraConfig, kept: Kept | None = None) -> Source:
 
 
 def keeps_device(config: CameraConfig) -> bool:
-    """Whether systemd is to keep this camera's device from one process to the next.
+    """Whether systemd should keep this camera's device open while mjrelay is restarted.
 
-    On demand nothing would take it over, at least not before somebody watches.
+    Not that of a camera on demand: it would stay open until somebody watches.
     """
     return isinstance(config.source, V4l2Address) and config.mode == "always"

@@ -23,15 +23,17 @@ from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
 
-# A program that has not ended this many seconds after SIGTERM is killed, and one that has not ended
-# this many seconds after SIGKILL is left alone. A shutdown may last two seconds in all.
+# A program that has not ended this many seconds after SIGTERM is killed; one that has not ended
+# this many seconds after SIGKILL is left alone. So a shutdown lasts two seconds at most.
 _END_TIMEOUT = 1.0
-# When a program ends, its last words are in the pipe already. A child that outlives it may hold the
-# pipe open: its end is not waited for longer than this.
+# When a program has ended, all that it wrote is in the pipe, and is read at once. A child that
+# outlives the program may keep the pipe open, so that after this many seconds we stop waiting for
+# the pipe's end.
 _LAST_WORDS_TIMEOUT = 0.2
-# Some pictures of most cameras.
+# Bytes read at once: several images of most cameras.
 _READ_SIZE = 2**18
-# A line that a program says is left out if it is longer, and cut before it is told.
+# Of a program's standard error, a line of more bytes than the first is ignored, and a line of more
+# characters than the second is cut before it is logged.
 _MAX_LINE, _MOST_OF_A_LINE = 2**14, 2**10
 _END_OF_LINE = re.compile(rb"[\r\n]+")  # programs show their progress with carriage returns
 
@@ -41,8 +43,8 @@ log = structlog.get_logger()
 class CommandSource(Source):
     """A program that writes JPEGs, in multipart or one after the other.
 
-    It runs in a process group of its own, which ends with the source: what the program started
-    must not go on holding a camera.
+    The program runs in a process group of its own, and all of the group is ended when the source is
+    closed: a child of the program must not go on holding a camera.
     """
 
     silent_hint = "run the command by hand and see what it says"
@@ -58,7 +60,7 @@ class CommandSource(Source):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
-        """Start the program, whose images these are."""
+        """Run the program while entered."""
         self._last_words.clear()
         async with AsyncExitStack() as lifetimes:
             try:
@@ -73,7 +75,7 @@ class CommandSource(Source):
             yield partial(self._stream, process, output.reader, listener)
 
     def facts(self) -> dict[str, Any]:
-        """Nothing but what its images show."""
+        """What `mjrelay probe` shows: there is nothing to find out."""
         return {"framing": "a program's output"}
 
     async def _stream(
@@ -95,7 +97,7 @@ class CommandSource(Source):
 
     @asynccontextmanager
     async def _listening(self, stderr: asyncio.StreamReader) -> AsyncIterator[asyncio.Task[None]]:
-        """Listen to what the program says about itself, in a task of its own, while entered."""
+        """Read the program's standard error in a task of its own, while entered."""
         listener = asyncio.create_task(self._listen(stderr), name=f"stderr:{self._arguments[0]}")
         try:
             yield listener
@@ -104,7 +106,7 @@ class CommandSource(Source):
             await asyncio.wait({listener})
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Pass on what the program says; the last line often tells why it ended."""
+        """Log what the program says, and remember the last line: it often tells why it ended."""
         lines = _Lines()
         while data := await stderr.read(_READ_SIZE):
             self._note(lines.feed(data))
@@ -112,7 +114,7 @@ class CommandSource(Source):
 
     def _note(self, lines: list[bytes]) -> None:
         for line in lines:
-            # The whole line, before it is cut: half a URL may hold a password and no @ to tell.
+            # Redact first and cut then: a cut URL may show a password without the @ to know it by.
             if text := redact(line.decode("utf-8", "replace").strip())[:_MOST_OF_A_LINE]:
                 self._last_words.append(text)
                 log.debug("command.stderr", line=text)
@@ -126,7 +128,7 @@ class CommandSource(Source):
 class _Lines:
     """Cuts bytes into lines.
 
-    A line that is too long is left out: cut somewhere, it might show half a password.
+    A line that is too long is ignored: it cannot be redacted before it is whole.
     """
 
     def __init__(self) -> None:
@@ -134,7 +136,7 @@ class _Lines:
         self._is_too_long = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are whole by now."""
+        """Take some bytes; return the lines that they complete."""
         *lines, self._rest = _END_OF_LINE.split(self._rest + data)
         if lines and self._is_too_long:
             self._is_too_long = False
@@ -145,7 +147,7 @@ class _Lines:
         return [line for line in lines if len(line) <= _MAX_LINE]
 
     def finish(self) -> list[bytes]:
-        """The last line, if nothing ends it."""
+        """At the end of all bytes: the last line, which no newline ends."""
         return [] if self._is_too_long else [self._rest]
 
 
@@ -154,9 +156,9 @@ class _Pipe:
     """A pipe from a program to us.
 
     Attributes:
-        reader: What the program writes.
-        theirs: The program's end. It must be closed here once the program has it: the pipe ends
-            when nobody has it any more.
+        reader: Reads what the program writes.
+        theirs: The program's end. Close it once the program has inherited it: the reader sees the
+            end of the pipe only when no process has this end open.
     """
 
     reader: asyncio.StreamReader
@@ -165,10 +167,10 @@ class _Pipe:
 
 @asynccontextmanager
 async def _pipe() -> AsyncIterator[_Pipe]:
-    """A pipe of our own; both of its ends are closed at the end.
+    """Make a pipe, and close both of its ends on leaving.
 
-    asyncio's own pipes stay open, and its `wait()` waits, while any stray child of the program
-    holds their other end.
+    asyncio's own pipes are not used: as long as a stray child of the program has the other end
+    open, they stay open too, and the process's `wait()` goes on waiting.
     """
     read_end, write_end = os.pipe()
     with io.FileIO(read_end, "r") as ours, io.FileIO(write_end, "w") as theirs:
@@ -186,7 +188,7 @@ async def _pipe() -> AsyncIterator[_Pipe]:
 async def _running(
     arguments: Sequence[str], output: _Pipe, complaints: _Pipe
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program while entered. At the end, end it and all it started.
+    """Run a program while entered. Leaving ends it and all that it has started.
 
     Raises:
         OSError: It cannot be started.
@@ -198,7 +200,7 @@ async def _running(
         stderr=complaints.theirs,
         start_new_session=True,
     )
-    # Never cancelled: asyncio would kill the program alone, and not what it has started already.
+    # This task is never cancelled: asyncio would kill the program, but not what that has started.
     starting = asyncio.create_task(start)
     try:
         process = await asyncio.shield(starting)
@@ -206,7 +208,7 @@ async def _running(
         complaints.theirs.close()
         yield process
     finally:
-        while not starting.done():  # a few turns of the event loop, even if we are cancelled again
+        while not starting.done():  # takes a few turns of the event loop; we may be cancelled again
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({starting})
         if not starting.exception():
@@ -232,23 +234,23 @@ def _ending(status: int | None, program: str) -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the program and all it started: politely, then not."""
+    """End the program's process group: with SIGTERM, then with SIGKILL."""
     try:
         _signal(process, signal.SIGTERM)
         await _wait(process)
     finally:
-        _signal(process, signal.SIGKILL)  # the rest of its group, too
+        _signal(process, signal.SIGKILL)  # even if the program has ended: a child may be left
     await _wait(process)
 
 
 async def _wait(process: asyncio.subprocess.Process) -> None:
-    """Wait for the program, but not for one that cannot be ended."""
+    """Wait until the program has ended, for a limited time."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_TIMEOUT):
             await process.wait()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    # Gone already, or of another user, as with sudo.
+    # The group is gone already, or belongs to another user, as with sudo.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

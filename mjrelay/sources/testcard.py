@@ -1,4 +1,4 @@
-"""TestcardSource: a moving picture from nowhere, to try everything without a camera."""
+"""TestcardSource: a moving picture drawn here, to try mjrelay without a camera."""
 
 import asyncio
 import time
@@ -26,11 +26,11 @@ class TestcardSource(Source):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
-        """Begin to draw; the numbers go on where they stopped."""
+        """Begin to draw. The numbers go on where the last stream ended."""
         yield self._stream
 
     def facts(self) -> dict[str, Any]:
-        """Nothing to find out."""
+        """What `mjrelay probe` shows: there is nothing to find out."""
         return {"framing": "drawn here"}
 
     async def _stream(self, show: Show) -> None:
@@ -39,9 +39,9 @@ class TestcardSource(Source):
         due = loop.time()
         while True:
             self._number += 1
-            # Drawing takes milliseconds, in which clients must not wait.
+            # In a thread: drawing takes milliseconds, and would hold up all clients.
             captured = loop.time()
             draw = asyncio.to_thread(test_card, self._address.size, self._number, time.time())
             show(await draw, captured)
-            due = max(due + interval, loop.time() - interval)  # late: no burst to catch up
+            due = max(due + interval, loop.time() - interval)  # after a delay, no burst of images
             await asyncio.sleep(due - loop.time())
