@@ -1,4 +1,4 @@
-"""The addresses, and what answers them."""
+"""The web application: its addresses, and the handler of each."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
 # Where Klipper's images and OctoPi put a camera behind nginx.
 _USUAL_BASE = "/webcam/"
 
-# What aiohttp's router says of an address it does not know.
+# aiohttp's text for an address that no route has.
 _NO_ROUTE = web.HTTPNotFound().text
 _NUMBER = re.compile("[0-9]{1,4}")
 _PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
@@ -28,6 +28,7 @@ _PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
 _CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
 _STARTED = web.AppKey("started", float)
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CameraHandler = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
 
 
@@ -38,12 +39,13 @@ def make_app(
     base_path: str = "/",
     cors_origins: tuple[str, ...] = ("*",),
 ) -> web.Application:
-    """The web application for some cameras, of which the first is the default one.
+    """Make the web application for some cameras. The first of them is the default one.
 
     Args:
-        cameras: By name; read at each request.
-        clients: Who watches, on this application and others of the same relay.
-        base_path: Where a proxy puts us; every address answers there as well as at the root.
+        cameras: By name; looked up anew at each request, since a reload may change them.
+        clients: The clients of all applications of this relay.
+        base_path: The path at which a proxy serves us. Every address answers below it as well as
+            at the root.
         cors_origins: Origins whose pages may read our answers; "*" for all.
     """
     app = web.Application(middlewares=[_answer_options, _explain_errors])
@@ -61,23 +63,24 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
         router.add_get(base, _root)
     router.add_get(f"{base}/", _root)
     for path in _STREAM_ALIASES:
-        router.add_get(base + path, _of_default(stream))
+        router.add_get(base + path, _with(_default, stream))
     for path in _SNAPSHOT_ALIASES:
-        router.add_get(base + path, _of_default(snapshot))
-    router.add_get(f"{base}/clip", _of_default(clip))
-    router.add_get(f"{base}/api/stream.mjpeg", _of_query(stream))
-    router.add_get(f"{base}/api/frame.jpeg", _of_query(snapshot))
-    router.add_get(f"{base}/cameras/{{name}}/stream", _of_path(stream))
-    router.add_get(f"{base}/cameras/{{name}}/snapshot", _of_path(snapshot))
-    router.add_get(f"{base}/cameras/{{name}}/clip", _of_path(clip))
-    router.add_get(f"{base}/cameras/{{name}}/status", _of_path(_camera_status))
-    router.add_get(f"{base}/cameras/{{name}}/health", _of_path(_camera_health))
-    router.add_get(f"{base}/cameras/{{name}}/controls", _of_path(controls))
-    router.add_patch(f"{base}/cameras/{{name}}/controls", _of_path(change_controls))
-    router.add_post(f"{base}/cameras/{{name}}/restart", _of_path(restart))
-    router.add_post(f"{base}/cameras/{{name}}/reset", _of_path(reset))
+        router.add_get(base + path, _with(_default, snapshot))
+    router.add_get(f"{base}/clip", _with(_default, clip))
+    router.add_get(f"{base}/api/stream.mjpeg", _with(_in_query, stream))
+    router.add_get(f"{base}/api/frame.jpeg", _with(_in_query, snapshot))
+    camera = f"{base}/cameras/{{name}}"
+    router.add_get(f"{camera}/stream", _with(_in_path, stream))
+    router.add_get(f"{camera}/snapshot", _with(_in_path, snapshot))
+    router.add_get(f"{camera}/clip", _with(_in_path, clip))
+    router.add_get(f"{camera}/status", _with(_in_path, _camera_status))
+    router.add_get(f"{camera}/health", _with(_in_path, _camera_health))
+    router.add_get(f"{camera}/controls", _with(_in_path, controls))
+    router.add_patch(f"{camera}/controls", _with(_in_path, change_controls))
+    router.add_post(f"{camera}/restart", _with(_in_path, restart))
+    router.add_post(f"{camera}/reset", _with(_in_path, reset))
     router.add_get(f"{base}/status", _status)
-    router.add_get(f"{base}/state", _of_default(_state))
+    router.add_get(f"{base}/state", _with(_default, _state))
     router.add_get(f"{base}/healthz", _healthz)
     router.add_get(f"{base}/readyz", _readyz)
 
@@ -85,27 +88,24 @@ def _add_routes(router: web.UrlDispatcher, base: str) -> None:
 # Which camera a request means
 
 
-def _of_default(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _with(find: Callable[[web.Request], Camera], answer: _CameraHandler) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer(request, _numbered(request, 0))
+        return await answer(request, find(request))
 
     return handle
 
 
-def _of_path(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer(request, _named(request, request.match_info["name"]))
-
-    return handle
+def _default(request: web.Request) -> Camera:
+    return _numbered(request, 0)
 
 
-def _of_query(answer: _CameraHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        name = request.query.get("src")
-        camera = _named(request, name) if name else _numbered(request, 0)
-        return await answer(request, camera)
+def _in_path(request: web.Request) -> Camera:
+    return _named(request, request.match_info["name"])
 
-    return handle
+
+def _in_query(request: web.Request) -> Camera:
+    name = request.query.get("src")
+    return _named(request, name) if name else _default(request)
 
 
 def _named(request: web.Request, name: str) -> Camera:
@@ -124,11 +124,11 @@ def _numbered(request: web.Request, number: int) -> Camera:
     raise web.HTTPNotFound(text=f"there is no camera {number}; {known or 'there is none'}")
 
 
-# What answers
+# The handlers
 
 
 async def _root(request: web.Request) -> web.StreamResponse:
-    """The web page; with `?action=…` what mjpg-streamer and ustreamer answer there."""
+    """The web page; with `?action=…` a stream or snapshot, as from mjpg-streamer and ustreamer."""
     action, _, number = request.query.get("action", "").partition("_")
     if not action:
         if not request.path.endswith("/"):
@@ -173,20 +173,18 @@ async def _readyz(request: web.Request) -> web.Response:
 
 
 async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
-    """200 while the camera does what it should: give fresh frames, or wait to be watched."""
+    """200 while the camera gives fresh frames, or is idle until somebody watches; else 503."""
     if camera.is_fresh or camera.state == "idle":
         return web.Response(text=f"{camera.state}\n")
     return web.Response(status=503, text=camera.summary + "\n")
 
 
-# What holds for every answer
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# What is done for every answer
 
 
 @web.middleware
 async def _answer_options(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer OPTIONS everywhere, as browsers ask before a fetch() with headers."""
+    """Answer OPTIONS at every address: browsers send it before a fetch() with headers."""
     if request.method != hdrs.METH_OPTIONS:
         return await handler(request)
     methods = "GET, HEAD, OPTIONS"
@@ -203,7 +201,7 @@ async def _answer_options(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give every error one sentence: plain for people, JSON for programs that ask for it."""
+    """Answer every error with one sentence: plain text, or JSON if the client accepts that."""
     try:
         return await handler(request)
     except web.HTTPRedirection:
@@ -227,7 +225,7 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
 async def _allow_origin(
     origins: tuple[str, ...], request: web.Request, response: web.StreamResponse
 ) -> None:
-    """Let pages of other origins, Mainsail's and Fluidd's among them, read the answer."""
+    """Let pages of these origins read the answer: those of Mainsail and Fluidd, for example."""
     headers = response.headers
     headers["Server"] = "mjrelay"
     if "*" in origins:

@@ -1,4 +1,4 @@
-"""What changes a camera, over HTTP: restart, reset, its controls. And who may."""
+"""Changing a camera over HTTP (restart, reset, controls), and from where that is allowed."""
 
 import json
 from ipaddress import ip_address
@@ -15,7 +15,7 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 async def controls(_request: web.Request, camera: Camera) -> web.Response:
-    """A USB camera's settings."""
+    """Answer with the settings of a camera of this computer."""
     try:
         found = await camera.source.read_controls()
     except (SourceError, TimeoutError) as error:
@@ -28,7 +28,7 @@ async def controls(_request: web.Request, camera: Camera) -> web.Response:
 
 
 async def change_controls(request: web.Request, camera: Camera) -> web.Response:
-    """Set some of them, now and at every reopen. Answers with all."""
+    """Set some controls, now and whenever the camera is opened. Answer with all controls."""
     _only_from_here(request)
     values = _numbers(await request.read())
     try:
@@ -41,7 +41,7 @@ async def change_controls(request: web.Request, camera: Camera) -> web.Response:
 
 
 def _numbers(body: bytes) -> dict[str, int]:
-    """Read a JSON object of whole numbers; true and false are 1 and 0."""
+    """Read a JSON object of whole numbers; true counts as 1, and false as 0."""
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -86,13 +86,13 @@ def _no_answer(camera: Camera, error: Exception) -> web.HTTPServiceUnavailable:
 
 
 def _only_from_here(request: web.Request) -> None:
-    """Let nobody but this computer change anything: there are no users to tell apart yet.
+    """Refuse a request from outside of this computer: there are no users to tell apart yet.
 
-    A page of another site, shown in a browser here, comes from here too: it sends its Origin. What
-    a proxy passes on comes from somewhere else.
+    Two kinds of request come from this computer and are refused all the same: those of another
+    site's page in a browser here, known by their Origin, and those that a proxy passes on.
     """
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    # Of a unix socket, a path; of TCP, an address and a port.
+    # The peer of a unix socket is a path, that of TCP a tuple that begins with an IP address.
     local = isinstance(peer, str | bytes) or (peer is not None and _is_loopback(peer[0]))
     passed_on = {"Forwarded", "X-Forwarded-For", "X-Real-IP"} & request.headers.keys()
     if not local or passed_on or _is_foreign(request.headers.get(hdrs.ORIGIN)):
@@ -102,7 +102,7 @@ def _only_from_here(request: web.Request) -> None:
 
 
 def _is_foreign(origin: str | None) -> bool:
-    """Whether a browser sends this for a page of another site, or of none ("null")."""
+    """Whether an Origin header is that of another site's page, or of a page without site (null)."""
     try:
         return origin is not None and urlsplit(origin).hostname not in _LOCAL_HOSTS
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sockets we listen on: systemd's, those kept for us, and our own."""
+"""The sockets to listen on: a socket unit's, those that systemd kept for us, and our own."""
 
 import contextlib
 import errno
@@ -18,19 +18,20 @@ from mjrelay.errors import ListenError
 from mjrelay.service import systemd
 from mjrelay.service.systemd import Inheritance, Kept
 
-# At most this many unsent bytes may wait in the kernel. Without a limit its send buffer grows to
-# megabytes, and a slow client sees frames from seconds ago (measured: 3.2 s became 0.3 s, at no
-# cost).
+# At most this many unsent bytes of a connection may wait in the kernel. Without a limit its send
+# buffer grows to megabytes, and a slow client sees frames from seconds ago (measured: the limit
+# reduces 3.2 s to 0.3 s, and costs nothing).
 _NOTSENT_LOWAT = 16 * 2**10
-# A client whose kernel has not acknowledged or accepted a byte for this many seconds is gone. No
-# pause of a browser that is worth waiting for is as long.
+# A client whose kernel has not acknowledged or accepted a byte for this many seconds is gone.
+# Browsers that pause and will be back, such as one in the background, pause for less.
 DEAD_AFTER = 120.0
-# How many clients may connect before one is accepted: all browsers may come back in one second.
+# How many connections may wait to be accepted: all browsers may come back in the same second.
 BACKLOG = 1024
-# Under systemd, addresses that are taken or not there yet are waited for this many seconds: ending,
-# and being started again and again, would fill the journal. Shorter than systemd's own patience
-# (TimeoutStartSec=).
+# Under systemd, seconds to wait for an address that another process has or the computer has not got
+# yet: if we ended instead, and were started again and again, that would fill the journal. Shorter
+# than the time after which systemd gives up on our start (TimeoutStartSec=).
 _LISTEN_PATIENCE = 30.0
+# Seconds from one try to the next meanwhile.
 _LISTEN_EVERY = 0.5
 
 _EVERY_IPV4, _EVERY_IPV6 = "0.0.0.0", "::"  # noqa: S104
@@ -46,8 +47,9 @@ class Listener:
     """A socket that listens.
 
     Attributes:
-        address: Where, with the port the kernel chose if it was asked to.
-        camera: The only camera shown there; empty for all.
+        address: Where it listens. If the kernel was to choose the port, the port it chose.
+        sock: The socket.
+        camera: The name of the only camera shown there; empty for all cameras.
     """
 
     address: ListenAddress
@@ -61,8 +63,9 @@ def listening(
 ) -> Iterator[list[Listener]]:
     """Listen on every configured address while entered.
 
-    The sockets of a systemd socket unit come first; what they listen on is not listened on again.
-    Those we had systemd keep are taken up as they are, with the clients that wait there.
+    The sockets of a systemd socket unit come first, and cover the configured addresses on which
+    they listen. Sockets that the process before us left with systemd are used again, so that
+    clients which have connected to them meanwhile are served.
 
     Raises:
         ListenError: An address cannot be listened on.
@@ -99,19 +102,19 @@ def listening(
 def _address_of(sock: socket.socket) -> ListenAddress:
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        # One that begins with a NUL is no file, and is written with an @ as systemd does.
+        # A name that begins with a NUL is no file's: we write it with an @, as systemd does.
         return ListenAddress(path=os.fsdecode(name).replace("\0", "@"))
     return ListenAddress(*name[:2])
 
 
 def _owner(sock: socket.socket, wanted: list[tuple[str, ListenAddress]]) -> str:
-    """The camera whose own address a socket has; empty where others are to be shown there too."""
+    """The camera that alone is to be shown on a socket; empty if all or several are."""
     owners = {camera for camera, address in wanted if _covers(sock, address)}
     return owners.pop() if len(owners) == 1 else ""
 
 
 def _covers(sock: socket.socket, wanted: ListenAddress) -> bool:
-    """Whether a socket has an address, alone or among others: nobody else can listen there."""
+    """Whether a socket listens on an address, perhaps among others: then no second one can."""
     given = _address_of(sock)
     if given.port != wanted.port:
         return False
@@ -125,7 +128,7 @@ def _covers(sock: socket.socket, wanted: ListenAddress) -> bool:
 
 
 def _is_at(sock: socket.socket, wanted: ListenAddress) -> bool:
-    """Whether a socket listens on an address and on no other."""
+    """Whether a socket listens on exactly this address."""
     given = _address_of(sock)
     if given.path or wanted.path:
         return given == wanted
@@ -133,7 +136,7 @@ def _is_at(sock: socket.socket, wanted: ListenAddress) -> bool:
 
 
 def _numeric(address: ListenAddress) -> tuple[int, str]:
-    """A host's address family, and its address in numbers; AF_UNSPEC if it has none."""
+    """The family and the numeric IP address of a host; AF_UNSPEC if it has none."""
     if not address.path:
         with contextlib.suppress(OSError, UnicodeError):
             family, resolved = _resolved(address)
@@ -142,7 +145,7 @@ def _numeric(address: ListenAddress) -> tuple[int, str]:
 
 
 def _taken_up(kept: Kept, wanted: ListenAddress) -> socket.socket | None:
-    """The socket that was kept for an address, if that is where it listens."""
+    """The socket that systemd kept for an address, if there is one and it listens there."""
     if (fd := kept.take()) is None:
         return None
     sock = socket.socket(fileno=fd)
@@ -153,7 +156,7 @@ def _taken_up(kept: Kept, wanted: ListenAddress) -> socket.socket | None:
 
 
 def _listen_patiently(address: ListenAddress, deadline: float) -> socket.socket:
-    """Listen. While that fails, try again until `deadline`, on the monotonic clock."""
+    """Listen; while that fails, try again until `deadline`, in seconds of the monotonic clock."""
     tries = 0
     while True:
         try:
@@ -190,7 +193,7 @@ def _listen_tcp(address: ListenAddress) -> socket.socket:
 
 
 def _resolved(address: ListenAddress) -> tuple[int, Any]:
-    """The family of an address, and what the kernel calls it."""
+    """The family of an address, and the form in which a socket takes it."""
     host = address.host or (_EVERY_IPV6 if socket.has_dualstack_ipv6() else _EVERY_IPV4)
     family, _, _, _, resolved = socket.getaddrinfo(
         host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -199,11 +202,11 @@ def _resolved(address: ListenAddress) -> tuple[int, Any]:
 
 
 def tune(sock: socket.socket, *, dead_after: float = DEAD_AFTER) -> None:
-    """Set what every connection accepted from a listening TCP socket inherits.
+    """Set a listening socket's options, which every connection accepted from it inherits.
 
     Args:
-        sock: The listening socket.
-        dead_after: Seconds without a sign of life from a client's kernel.
+        sock: The listening socket. One that is not TCP is left as it is.
+        dead_after: A connection ends after so many seconds without a sign of life from the client.
     """
     if sock.family == socket.AF_UNIX:
         return
@@ -213,7 +216,7 @@ def tune(sock: socket.socket, *, dead_after: float = DEAD_AFTER) -> None:
 
 
 def _listen_unix(path: Path) -> socket.socket:
-    """Listen on a unix socket that everyone on this machine may use, as a port on loopback."""
+    """Listen on a unix socket that every user of this computer may use, like a loopback port."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         if path.is_socket() and not _is_served(path):

@@ -1,4 +1,4 @@
-"""What all addresses of pictures share: their query parameters, and headers against caching."""
+"""Query parameters, and headers against caching, for streams, snapshots and clips."""
 
 import math
 
@@ -14,7 +14,7 @@ NO_STORE = {
 
 
 def number(request: web.Request, key: str) -> float | None:
-    """A number from the query, or None where there is none."""
+    """A number from the query, or None if it is not there. Raises HTTPBadRequest."""
     text = request.query.get(key)
     if not text:
         return None
@@ -28,5 +28,5 @@ def number(request: web.Request, key: str) -> float | None:
 
 
 def flag(request: web.Request, key: str) -> bool:
-    """Whether the query asks for something, as in ?key=1."""
+    """Whether the query sets a flag, as in ?key=1."""
     return request.query.get(key, "") not in ("", "0")

@@ -16,19 +16,20 @@ from mjrelay.web.app import Handler, make_app
 from mjrelay.web.clients import Clients, is_full
 from mjrelay.web.listening import BACKLOG, Listener
 
-# aiohttp waits this long, twice, for handlers that do not return: those of clients that do not take
-# the part being sent.
+# At the end, aiohttp waits this many seconds, twice, for handlers that do not return: those whose
+# client does not read the part that is being sent.
 _SHUTDOWN_TIMEOUT = 0.5
-# A client may need this many seconds between connecting and its request: some networks are slow.
-# Those who connect meanwhile are left to the process after us.
+# At the end, a client that has connected gets this many seconds to send its request: some networks
+# are slow. Clients that connect later are left to the process after us.
 _MAY_ASK_WITHIN = 0.25
 _LOOK_EVERY = 0.005
-# Browsers send localhost the cookies of everything that ever ran there.
+# Longest line of a request's head in bytes. Cookies make it long: to localhost, browsers send those
+# of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whether an error of aiohttp's is more than a request nobody could understand."""
+    """Whether an error that aiohttp logs is more than a malformed request."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -36,7 +37,7 @@ logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 class _Only(Mapping[str, Camera]):
-    """One of the cameras, by its name; empty while there is none of that name."""
+    """A mapping with the one camera of a name; empty while there is none."""
 
     def __init__(self, name: str, cameras: Mapping[str, Camera]) -> None:
         self._name = name
@@ -55,24 +56,24 @@ class _Only(Mapping[str, Camera]):
 
 
 class _Newcomers:
-    """Tells which connections have not asked for anything yet."""
+    """Waits for the first request of connections that have not sent one yet."""
 
     def __init__(self) -> None:
-        # By their transports: aiohttp's own objects cannot be referred to weakly.
+        # Their transports: aiohttp's own objects for connections allow no weak references.
         self._have_asked: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
 
     @web.middleware
     async def note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that a connection has asked for something."""
+        """Note that a connection has sent a request."""
         if request.transport:
             self._have_asked.add(request.transport)
         return await handler(request)
 
     async def have_asked(self, runners: Collection[web.AppRunner]) -> None:
-        """Wait until every connection has asked for something, or has had the time to."""
+        """Wait until every connection has sent a request, or has had the time to."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MAY_ASK_WITHIN):
-                # A connection that was accepted just now is listed some turns of the loop later.
+                # aiohttp lists a connection only some turns of the event loop after accepting it.
                 await asyncio.sleep(_LOOK_EVERY)
                 while any(map(self._is_awaited, runners)):  # noqa: ASYNC110 - aiohttp tells nobody
                     await asyncio.sleep(_LOOK_EVERY)
@@ -86,7 +87,7 @@ class _Newcomers:
 async def web_server(
     cameras: Mapping[str, Camera], config: ServerConfig, listeners: list[Listener]
 ) -> AsyncIterator[Clients]:
-    """Serve while entered. Yields the register of those who watch.
+    """Serve while entered. Yields the register of clients.
 
     Leaving ends every stream between two parts, and answers every client that has connected.
     """
@@ -95,7 +96,7 @@ async def web_server(
     handle_before = loop.get_exception_handler()
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Handle what asyncio has no caller for: a connection that cannot be accepted."""
+        """Handle errors that asyncio can raise nowhere, as when it cannot accept a connection."""
         error = context.get("exception")
         if is_full(error):
             clients.note_full(error)
@@ -120,7 +121,7 @@ async def web_server(
                 app.middlewares.insert(0, newcomers.note)
                 runners[only] = web.AppRunner(
                     app,
-                    # Otherwise a client that leaves while its camera is silent stays for ever.
+                    # Or the handler of a client that leaves while its camera is silent would stay.
                     handler_cancellation=True,
                     access_log=None,
                     shutdown_timeout=_SHUTDOWN_TIMEOUT,
@@ -132,7 +133,7 @@ async def web_server(
         yield clients
     finally:
         for listener in listeners:
-            # Not closed yet: asyncio would drop connections that it has accepted just now.
+            # Not closed yet: asyncio would drop the connections that it has just accepted.
             loop.remove_reader(listener.sock)
         await newcomers.have_asked(runners.values())
         clients.finish_all()

@@ -1,8 +1,8 @@
-"""SocketSink: one client's end of the fan-out: one send per frame, newest frame first.
+"""SocketSink: one client's end of the fan-out. It sends each frame with one system call.
 
-A frame's part is sent straight from the fan-out on a duplicate of the connection's socket: no
-task wakes up, nothing is copied, nothing is queued. What the kernel does not take at once is sent
-on when the socket is writable; frames that come meanwhile are skipped.
+A frame's part is sent straight from the fan-out, on a duplicate of the connection's socket: no task
+wakes up, nothing is copied, nothing is queued. What the kernel does not take at once is sent when
+the socket is writable again; frames that come meanwhile are skipped.
 """
 
 import asyncio
@@ -17,19 +17,20 @@ class SocketSink:
     """Sends frames to one client; ends when the client is gone or `finish` is called.
 
     Args:
-        sock: A non-blocking stream socket of its own, closed with the sink.
-        fanout: Where to ask for the newest frame after a pause.
+        sock: A non-blocking stream socket that nothing else uses; closed with the sink.
+        fanout: The camera's, asked for the newest frame when the client is free again.
         fps: At most this many frames a second; 0 for all.
         advance_headers: Send the next part's head along with each frame.
 
     Attributes:
-        sent: Frames sent, repetitions included.
-        skipped: Frames let pass because an earlier one was still being sent.
-        rate: Frames sent per second, lately, repetitions included.
+        sent: How many frames were sent, repetitions included.
+        skipped: How many frames were not sent because an earlier one was still being sent.
+        rate: Frames per second that were sent lately, repetitions included.
         ended: Done when nothing more will be sent.
     """
 
-    # A hundred of them are visited for each frame: they must lie close together in memory.
+    # For each frame, perhaps a hundred sinks are visited. Slots keep each one small in memory, so
+    # that they stay in the processor's cache.
     __slots__ = (
         "_advance_headers",
         "_due",
@@ -74,10 +75,7 @@ class SocketSink:
         self._sampled = (self._loop.time(), 0)
 
     def offer(self, frame: Frame) -> None:
-        """Start sending a frame, unless the client is still busy with an earlier one.
-
-        What is offered after the end is ignored.
-        """
+        """Start sending a frame, unless an earlier one is still being sent, or all has ended."""
         if self._rest is not None:
             if frame is not self._last and frame is not self._passed:
                 self.skipped += 1
@@ -86,7 +84,7 @@ class SocketSink:
             self._send(frame)
 
     def finish(self) -> None:
-        """End after the frame being sent: a stream ends only between parts."""
+        """End after the frame that is being sent: a stream ends only between two parts."""
         self._finishing = True
         if self._rest is None:
             self._end()
@@ -107,7 +105,7 @@ class SocketSink:
         now = self._loop.time()
         if now < self._due:
             return False
-        # A little late: keep the rhythm. After a pause: begin a new one.
+        # If this frame is a little late, keep the rhythm; after a pause, begin a new one.
         late = now - self._due
         self._due = (self._due if late < self._interval else now) + self._interval
         return True
@@ -120,7 +118,7 @@ class SocketSink:
         except BlockingIOError:
             taken = 0
         except OSError:
-            self._end()  # the client is gone: a normal goodbye
+            self._end()  # the client has left, which is no fault
             return
         if taken == size:
             self.sent += 1
@@ -149,11 +147,12 @@ class SocketSink:
             self._catch_up(self._passed)
 
     def _catch_up(self, passed: Frame) -> None:
-        """Go on with the newest frame, now that the client is free."""
+        """Send the newest frame, now that the client is free. `passed` was skipped meanwhile."""
         self._passed = None
         newest = self._fanout.current()
         if newest and newest is not self._last and (not self._interval or self._is_due()):
-            self.skipped -= newest is passed
+            if newest is passed:
+                self.skipped -= 1  # counted too early: it is sent after all
             self._send(newest)
 
     def _end(self) -> None:
@@ -167,7 +166,7 @@ class SocketSink:
 
 
 def _behind(taken: int, pieces: Iterable[bytes | memoryview]) -> list[memoryview]:
-    """What is left of some pieces behind their first bytes."""
+    """What is left of some pieces without their first `taken` bytes."""
     rest = []
     for piece in pieces:
         if taken < len(piece):

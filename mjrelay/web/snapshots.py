@@ -15,13 +15,13 @@ from mjrelay.camera.frame import Frame
 from mjrelay.camera.ring import FrameRing, NoMoreFrames
 from mjrelay.web.queries import NO_STORE, flag, number
 
-# Entity tags must differ between runs, and between cameras that had the same name in one: there the
-# clock tells them apart.
+# Part of every entity tag, since a new process numbers frames from 1 again. (So does a new camera
+# that a reload gives the name of an old one: the time in the tag tells their frames apart.)
 _RUN = secrets.token_hex(4)
 
 
 async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
-    """Answer with the newest frame, at once; wait only where there is none or when asked to."""
+    """Answer with the newest frame at once. Wait only if there is none, or for `?fresh=1`."""
     max_age = number(request, "max_age")
     with camera.watched():
         frame = await (_newer(camera) if flag(request, "fresh") else _newest(camera))
@@ -41,10 +41,10 @@ async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
 
 
 async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
-    """Answer with the pictures of the last seconds, one behind the other, as a file.
+    """Answer with the images of the last seconds, one behind the other, as a file.
 
-    Where they were not kept, since nobody had asked for a clip lately, it is those of the next
-    seconds: the first clip shows what comes, and the later ones what was.
+    If they were not kept, since nobody has asked for a clip lately, answer with the images of the
+    next seconds instead. From then on they are kept for the clips to come.
     """
     seconds = number(request, "seconds")
     with camera.watched():
@@ -69,7 +69,7 @@ async def _write_clip(response: web.StreamResponse, ring: FrameRing, seconds: fl
             while to_come:
                 frame = await ring.newer_than(seq)
                 seq, image = frame.seq, frame.image
-                del frame  # a client may take its time
+                del frame  # it need not stay in memory while a slow client reads its image
                 await response.write(image)
 
 
@@ -84,8 +84,8 @@ def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
 
 
 async def _newest(camera: Camera) -> Frame:
-    """The newest frame, however old; of a camera that is opening, the first one."""
-    # Longer than the camera's own patience: it knows why when that ends.
+    """The newest frame, however old. While the camera is opening, wait for its first frame."""
+    # A second longer than the camera itself may take: then it can say why there is none.
     settling = camera.config.connect_timeout + camera.config.first_frame_timeout + 1
     frame = camera.ring.newest
     if frame is None and await camera.settled(within=settling):
@@ -96,7 +96,7 @@ async def _newest(camera: Camera) -> Frame:
 
 
 async def _newer(camera: Camera) -> Frame:
-    """The next frame, if one comes in time."""
+    """Wait for the next frame."""
     frame = camera.ring.newest
     within = camera.config.first_frame_timeout
     try:

@@ -1,4 +1,4 @@
-"""What `/status` and `/state` say, as plain values; and how a value becomes JSON."""
+"""The answers of `/status` and `/state` as plain values, and such values as JSON."""
 
 import functools
 import json
@@ -19,8 +19,8 @@ def status(cameras: Iterable[Camera], clients: Clients, started: float) -> dict[
 
     Args:
         cameras: In the order of the configuration.
-        clients: Who watches which camera.
-        started: When the relay started, on the monotonic clock.
+        clients: The register of clients.
+        started: When the relay started, in seconds of the monotonic clock.
     """
     return {
         "version": __version__,
@@ -89,7 +89,7 @@ def state(camera: Camera, clients: Sequence[Client]) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> web.Response:
-    """A value as JSON that people can read too, and nobody keeps."""
+    """Answer with a value as JSON, indented for people, that no cache may keep."""
     return web.json_response(
         value, headers={"Cache-Control": "no-store"}, dumps=functools.partial(json.dumps, indent=1)
     )

@@ -1,4 +1,4 @@
-"""Streams: a camera's frames as an HTTP answer that does not end."""
+"""Streams: a camera's frames as an HTTP answer without end."""
 
 import asyncio
 import socket
@@ -18,18 +18,20 @@ _STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # nginx would hold frames back
 }
 
-# Slower, and clients would take the stream for dead (Mainsail after 10 s without a frame).
+# Clients take a stream with fewer frames per second for dead (Mainsail after 10 s without one).
 _MIN_FPS = 0.2
 
-# Almost never needed: an answer's head fits into a fresh socket's buffer.
+# Seconds from one look to the next whether the answer's head has been sent. It nearly always has
+# been at the first look: it fits into the buffer of a new socket.
 _FLUSH_POLL = 0.05
 
 
 class _RawResponse(web.StreamResponse):
-    """A body that the connection's close delimits, for HTTP/1.0 and 1.1 alike.
+    """An answer whose body ends when the connection is closed, in HTTP/1.0 and 1.1 alike.
 
-    aiohttp would chunk it, which clients that read the raw socket cannot take. The attribute that
-    stops it is private; tests/web/test_streams.py pins what it does.
+    aiohttp would send the body in chunks, which clients that read the raw socket do not understand.
+    The attribute that prevents it is private to aiohttp; tests/web/test_streams.py checks that it
+    still does.
     """
 
     _length_check = False
@@ -52,7 +54,7 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
         await _flushed(request.transport)
     except ConnectionError:
         sock.close()
-        return response  # gone before it began: a normal goodbye
+        return response  # the client is gone before the stream began, which is no fault
     except BaseException:
         sock.close()
         raise
@@ -92,8 +94,8 @@ def _own_socket(request: web.Request) -> socket.socket:
 async def _flushed(transport: asyncio.Transport) -> None:
     """Wait until the kernel has all that was written so far.
 
-    The sink sends past the transport: what a client that pipelines its requests has not read yet
-    must come first.
+    The sink sends past the transport. So earlier answers on the same connection, which a client
+    that pipelines its requests may not have read yet, must have left the transport first.
     """
     while transport.get_write_buffer_size() and not transport.is_closing():  # noqa: ASYNC110
         await asyncio.sleep(_FLUSH_POLL)
