@@ -1,10 +1,10 @@
 """Capture: an open video device, its modes, buffers and controls. The only importer of v4l2py.
 
-Everything but `read` may block for seconds: it is called in the device's own thread.
+Every method but `read` may block for seconds, and is called in the device's own thread.
 
-The buffers and their mappings are ours, not v4l2py's: a mapping left over keeps the camera busy for
-everybody, ourselves included, for as long as the process lives; and v4l2py leaves them when the
-camera was unplugged, or failed to start (measured with linuxpy 0.25).
+We map and unmap the buffers ourselves: a mapping that is left over keeps the camera busy for every
+program, ours included, until the process ends; and v4l2py leaves mappings over when the camera was
+unplugged or failed to start (measured with linuxpy 0.25).
 """
 
 import contextlib
@@ -21,17 +21,18 @@ from typing import Any, NamedTuple
 from mjrelay.devices.modes import Mode
 
 with warnings.catch_warnings():
-    # v4l2py is asked for by name. It only passes on linuxpy, its successor, which does the work;
-    # importing it warns of that.
+    # The requirements name v4l2py. It only passes on linuxpy, its successor, which does the work,
+    # and warns of that when it is imported.
     warnings.filterwarnings("ignore", message="v4l2py is no longer being maintained")
     from v4l2py import device as v4l2
 
-# It warns, at each opening, of pixel formats it does not know. We know which we want.
+# At each opening linuxpy warns of pixel formats that it does not know; we use only some it knows.
 logging.getLogger("linuxpy").setLevel(logging.ERROR)
 
-# One being filled, one on its way to us, and two for an event loop that is late.
+# Buffers to ask for: the driver fills one, another waits to be read, and two are in reserve for
+# when the event loop is late.
 _BUFFERS = 4
-# Where a device takes any size within limits, these are offered.
+# Sizes to offer for a device that takes any size within limits: width and height in pixels.
 _USUAL_SIZES = ((320, 240), (640, 480), (800, 600), (1280, 720), (1920, 1080))
 # Control types whose value is one number: integer, boolean, menu, integer menu, bitmask.
 _PLAIN_CONTROLS = (1, 2, 3, 9, 8)
@@ -40,19 +41,19 @@ _MENUS = {3: "name", 9: "value"}
 _VIDEO = v4l2.BufferType.VIDEO_CAPTURE
 _MMAP = v4l2.Memory.MMAP
 # V4L2_BUF_FLAG_ERROR, …_TIMESTAMP_MASK and …_TIMESTAMP_MONOTONIC. Plain numbers, since they are
-# looked at for each picture: the library's enum takes ten times as long.
+# compared for each picture, and comparing the library's enums takes ten times as long.
 _DAMAGED, _TIMESTAMP_MASK, _MONOTONIC = 0x0040, 0xE000, 0x2000
-# A picture that claims to be older was stamped by a clock that is wrong.
+# A buffer that claims to be older than this many seconds was stamped by a clock that is wrong.
 _OLDEST = 5.0
 
 
 class Buffer(NamedTuple):
-    """What a camera has filled one buffer with.
+    """The contents of one filled buffer.
 
     Attributes:
-        data: Its bytes; none of a damaged one.
-        captured: When that was, in seconds of `time.monotonic()`.
-        is_damaged: The driver says that something is missing in it.
+        data: Its bytes; empty if it is damaged.
+        captured: When the picture in it was captured, in seconds of `time.monotonic()`.
+        is_damaged: The driver says that part of the picture is missing.
     """
 
     data: bytes
@@ -68,7 +69,8 @@ class Control:
         name: As in `controls = { name = … }`.
         kind: integer, boolean, menu, integer_menu or bitmask.
         inactive: Another control, usually an automatic one, decides its value.
-        menu: What its values mean, where they are choices.
+        menu: The meaning of each value, if the values are choices; else empty.
+        id: The number by which the driver knows it.
     """
 
     name: str
@@ -85,7 +87,7 @@ class Control:
 class Capture:
     """A video device from opening to closing.
 
-    Every OSError names the failed request in its `filename`, as in "VIDIOC_STREAMON".
+    Every OSError holds the name of the failed request as its `filename`: "VIDIOC_STREAMON".
 
     Attributes:
         card: What the device calls itself.
@@ -96,10 +98,10 @@ class Capture:
         self.card = self.driver = ""
         self._fd = -1
         self._maps: list[mmap.mmap] = []
-        self._has_buffers = False  # of the process before us
+        self._has_buffers = False  # those of the process before us, after `adopt`
 
     def open(self, path: str) -> bool:
-        """Open a node. False: it gives something else than pictures, metadata for example."""
+        """Open a node. Returns whether it gives pictures, and not metadata, for example."""
         with _request(path):
             if not self._has_adopted(path):
                 self.close()
@@ -114,8 +116,8 @@ class Capture:
     def adopt(self, fd: int) -> None:
         """Take over a device that the process before us had open, and end its stream.
 
-        Its buffers stay: to free them is to let go of the claim, and another program might get the
-        camera before we have it again (measured: 25 times at one restart).
+        Its buffers stay: freeing them would give up our claim to the device, and another program
+        might claim it before we do so again (measured: 25 times at one restart).
         """
         self._fd = fd
         self._has_buffers = True
@@ -123,9 +125,9 @@ class Capture:
             v4l2.stream_off(fd, _VIDEO)
 
     def is_claimed(self) -> bool:
-        """Whether another program has claimed it. Asking disturbs nobody."""
+        """Whether another program has claimed the device. Asking does not disturb that program."""
         try:
-            v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # we have none: there is nothing to free
+            v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # we have none, so that this frees nothing
         except OSError as error:
             return error.errno == errno.EBUSY
         return False
@@ -138,7 +140,7 @@ class Capture:
         """What the device can be set to.
 
         Args:
-            wished: A size to offer too, where the device takes any within limits.
+            wished: A size to offer beside the usual ones, if the device takes any within limits.
         """
         with _request("VIDIOC_ENUM_FMT"):
             formats = [f.pixel_format for f in v4l2.iter_read_formats(self._fd, _VIDEO)]
@@ -149,15 +151,19 @@ class Capture:
         ]
 
     def configure(self, mode: Mode, rate: float | None) -> Mode:
-        """Claim the device for a mode; it is ours, and busy for others, from here on.
+        """Claim the device for a mode: from here on it is busy for every other program.
+
+        Args:
+            mode: The format and size to ask for.
+            rate: Pictures per second to ask for; None leaves the rate as it is.
 
         Returns:
-            The mode that the driver chose, which may be another; `rates` holds its rate.
+            The mode that the driver chose, which may be another. `rates` holds the one rate it set.
         """
         with _request("VIDIOC_S_FMT"):
             if not (self._has_buffers and self._is_set_to(mode)):
                 if self._has_buffers:
-                    v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # while there are any, it is refused
+                    v4l2.free_buffers(self._fd, _VIDEO, _MMAP)  # with buffers, S_FMT is refused
                 v4l2.set_format(self._fd, _VIDEO, mode.width, mode.height, mode.format)
             self._has_buffers = False
             got = v4l2.get_format(self._fd, _VIDEO)
@@ -169,7 +175,7 @@ class Capture:
         return Mode(got.pixel_format.human_str(), got.width, got.height, rates)
 
     def start(self) -> None:
-        """Map buffers, hand them to the driver, and let it fill them."""
+        """Request and map buffers, hand them to the driver, and start the stream."""
         with _request("VIDIOC_REQBUFS"):
             count = v4l2.request_buffers(self._fd, _VIDEO, _MMAP, _BUFFERS).count
         for index in range(count):
@@ -182,10 +188,10 @@ class Capture:
             v4l2.stream_on(self._fd, _VIDEO)
 
     def read(self) -> Buffer | None:
-        """Take the oldest filled buffer: one copy out of the mapping. Never blocks.
+        """Copy the oldest filled buffer, and give it back to the driver. Never blocks.
 
         Returns:
-            What is in it, or None while none is filled.
+            Its contents, or None while no buffer is filled.
         """
         try:
             with _request("VIDIOC_DQBUF"):
@@ -201,10 +207,10 @@ class Capture:
             self._enqueue(filled.index)
 
     def close(self) -> None:
-        """Release everything, whatever state it is in; a second time is fine.
+        """Release everything, in whatever state the device is. Closing twice does no harm.
 
-        Each step is taken even if one before it failed: after an unplug all of them do, and the
-        mappings must go all the same.
+        A request that fails does not keep the next from being made: after an unplug all of them
+        fail, and the mappings must be removed all the same.
         """
         fd, maps = self._fd, self._maps
         self._fd, self._maps, self._has_buffers = -1, [], False
@@ -220,7 +226,7 @@ class Capture:
         os.close(fd)
 
     def leave(self) -> None:
-        """Close our descriptor only: it streams on for the process that has a copy of it."""
+        """Close only our descriptor: the device streams on for a process that has a copy of it."""
         fd, maps = self._fd, self._maps
         self._fd, self._maps = -1, []
         for mapping in maps:
@@ -231,18 +237,18 @@ class Capture:
     # Controls
 
     def controls(self) -> list[Control]:
-        """The settings it has, in the driver's order."""
+        """The device's controls, in the driver's order."""
         with _request("VIDIOC_QUERY_EXT_CTRL"):
             known = [c for c in v4l2.iter_read_controls(self._fd) if c.type in _PLAIN_CONTROLS]
             return [self._control(found) for found in known]
 
     def control_value(self, control: Control) -> int:
-        """The value it has now."""
+        """The value that a control has now."""
         with _request("VIDIOC_G_CTRL"):
             return int(v4l2.get_control(self._fd, control.id))
 
     def set_control(self, control: Control, value: int) -> None:
-        """Set it; the driver may choose the nearest value it can."""
+        """Set a control. The driver may set a value near by instead."""
         with _request("VIDIOC_S_CTRL"):
             v4l2.set_control(self._fd, control.id, value)
 
@@ -290,7 +296,8 @@ class Capture:
         with _request("VIDIOC_ENUM_FRAMEINTERVALS"):
             for interval in v4l2.iter_read_frame_intervals(self._fd, pixel_format, *size):
                 between = interval.type != v4l2.FrameIntervalType.DISCRETE
-                # Of a range, "max_fps" is that of the longest interval: the lowest rate.
+                # Of a range, the library's max_fps belongs to the longest interval: it is the
+                # lowest rate.
                 limits = (interval.max_fps, interval.min_fps) if between else (interval.min_fps,)
                 rates += [round(float(rate), 2) for rate in limits if rate]
         return Mode(pixel_format.human_str(), *size, tuple(rates), between and bool(rates))
@@ -310,7 +317,7 @@ class Capture:
 
 @contextlib.contextmanager
 def _request(name: str) -> Iterator[None]:
-    """Name the request in an OSError, for the person who reads it."""
+    """Put the name of the request into an OSError, for the person who reads the message."""
     try:
         yield
     except OSError as error:
@@ -320,7 +327,7 @@ def _request(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unsupported_is_fine() -> Iterator[None]:
-    """Some devices have one rate and no request for it."""
+    """Ignore that a device has no request for its rate: some have one rate only."""
     try:
         yield
     except OSError as error:
@@ -331,9 +338,9 @@ def _unsupported_is_fine() -> Iterator[None]:
 
 
 def _when_captured(filled: Any, now: float) -> float:
-    """When a buffer was filled: as the driver stamped it, or now if that stamp cannot be right.
+    """When a picture was captured: the driver's time stamp, or `now` if that cannot be right.
 
-    Some drivers stamp by another clock; and uvcvideo may be set to, which it does not tell.
+    Some drivers take the time from another clock; and uvcvideo does not tell if it was set to.
     """
     if filled.flags & _TIMESTAMP_MASK == _MONOTONIC:
         stamp = filled.timestamp
@@ -344,7 +351,7 @@ def _when_captured(filled: Any, now: float) -> float:
 
 
 def _within(limits: Any, wished: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
-    """The sizes worth offering where any is possible between two."""
+    """The usual sizes and the wished one, as far as a device's limits and steps allow them."""
     for width, height in dict.fromkeys((*_USUAL_SIZES, *([wished] if wished else []))):
         if (
             limits.min_width <= width <= limits.max_width
@@ -356,7 +363,7 @@ def _within(limits: Any, wished: tuple[int, int] | None) -> Iterator[tuple[int, 
 
 
 def _config_name(name: str) -> str:
-    """The name as v4l2-ctl and configurations write it: "Focus, Absolute" is focus_absolute."""
+    """A control's name as v4l2-ctl writes it: "Focus, Absolute" becomes focus_absolute."""
     words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
     return "_".join(words)
 

@@ -1,4 +1,4 @@
-"""Devices: all that is asked of the computer which cameras are plugged into, in one list."""
+"""Devices: everything we ask of the computer about its cameras, in one class."""
 
 import time
 from collections.abc import Sequence
@@ -14,15 +14,19 @@ from mjrelay.devices.nodes import UsbDevice, VideoNode
 class Devices:
     """The video devices of this computer. Every method may block: call it in a worker thread.
 
-    Tests hand in another computer, whose devices follow a script.
+    Tests replace it by one whose devices follow a script.
     """
 
     def nodes(self) -> list[VideoNode]:
-        """Every video node there is, whether or not it gives pictures."""
+        """Every video node, whether or not it gives pictures."""
         return nodes.video_nodes()
 
     def find(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
-        """The node an address names now; `seen` is the device we streamed from before.
+        """The node that an address names now.
+
+        Args:
+            address: A path or USB ids.
+            seen: The device that was streamed from before, if any.
 
         Raises:
             SourceError: There is none.
@@ -34,19 +38,19 @@ class Devices:
         return nodes.siblings(node)
 
     def stable_name(self, node: VideoNode) -> str | None:
-        """What to write into a configuration, so that it means this node after a reboot too."""
+        """A SOURCE that will name this node after a reboot too; None if there is none."""
         return nodes.stable_name(node)
 
     def is_there(self, node: VideoNode) -> bool:
-        """Whether a node has not vanished."""
+        """Whether a node still exists."""
         return Path(node.path).exists()
 
     def age(self, node: VideoNode) -> float:
-        """Seconds since a node was made, or its rights were changed. Raises OSError if gone."""
+        """Seconds since a node was made or its rights changed. Raises OSError if it is gone."""
         return abs(time.time() - Path(node.path).stat().st_ctime)
 
     def capture(self) -> Capture:
-        """A way to open a node; nothing is open yet."""
+        """A new `Capture`, which has nothing open yet."""
         return Capture()
 
     def holders(self, number: int) -> Holders:
@@ -58,7 +62,7 @@ class Devices:
         return holders.still_holds(holder, number)
 
     def kernel_messages(self, about: Sequence[str], *, within: float) -> list[str]:
-        """What the kernel complained of in the last seconds about things with these names."""
+        """The kernel's warnings of the last `within` seconds about these devices."""
         return kmsg.recent_messages(about, within=within)
 
     def reset(self, device: UsbDevice) -> None:

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 
 from mjrelay.devices.holders import Holders
 from mjrelay.devices.modes import Mode, lower
-from mjrelay.errors import SourceBroken, SourceBusy, SourceError, SourceRefused, SourceUnreachable
+from mjrelay.errors import (
+    MORE_FILES,
+    SourceBroken,
+    SourceBusy,
+    SourceError,
+    SourceRefused,
+    SourceUnreachable,
+)
 
 GONE = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
-"""The error numbers of every request to a device that was unplugged or reset."""
+"""The errors of any request to a device that was unplugged or reset."""
 BUSY = errno.EBUSY
 
-_MANY_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
 _SHORTAGES = {
     errno.EPERM: "allow it: DeviceAllow=char-81 rw in the unit, or --device for a container",
-    errno.EMFILE: _MANY_FILES,
-    errno.ENFILE: _MANY_FILES,
+    errno.EMFILE: MORE_FILES,
+    errno.ENFILE: MORE_FILES,
     errno.ENOMEM: "there is no memory left: choose a smaller size, or end other programs",
 }
 _SETTING_UP = ("VIDIOC_S_FMT", "VIDIOC_S_PARM", "VIDIOC_REQBUFS", "VIDIOC_STREAMON")
@@ -25,7 +31,7 @@ _CABLE = "check the cable and, if it hangs on a hub, the hub's power supply"
 
 
 def reason(error: OSError, kernel: Sequence[str] = ()) -> str:
-    """One line: the request that failed, its error, and the kernel's messages about it."""
+    """One line: the request that failed, its error, and the kernel's messages on the device."""
     said = f" (kernel: {'; '.join(kernel)})" if kernel else ""
     return f"{error.filename or 'the camera'}: {error.strerror or error}{said}"
 
@@ -37,13 +43,13 @@ def source_error(
     mode: Mode | None = None,
     has: Sequence[Mode] = (),
 ) -> SourceError:
-    """The source error that a failed request amounts to.
+    """The source error for a failed request to a device, unless that is busy.
 
     Args:
-        error: Its `filename` names the request.
+        error: The failure. Its `filename` is the name of the request.
         kernel: The kernel's latest messages about the device.
-        mode: The mode in use or tried.
-        has: The modes the device has.
+        mode: The mode that was set or tried.
+        has: The modes that the device has.
     """
     if error.errno in GONE:
         return gone()
@@ -56,7 +62,7 @@ def source_error(
 
 
 def _no_fault_of_the_camera(error: OSError, mode: Mode | None, has: Sequence[Mode]) -> str | None:
-    """What to do about an error that no reset would cure; None for all others."""
+    """The hint for an error that no reset would cure; None for every other error."""
     if error.errno == errno.EACCES:
         return _how_to_be_allowed()
     if error.errno == errno.ENOSPC:

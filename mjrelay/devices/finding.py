@@ -22,28 +22,29 @@ from mjrelay.devices.nodes import (
 from mjrelay.errors import SourceRefused, SourceUnreachable
 
 _V4L_MAJOR = 81
-# A hint is drawn into the offline picture: some boards have twenty nodes.
+# A hint names at most this many cameras, since it must fit into the offline picture.
 _MOST_NAMED = 4
-# A name the kernel hands out by order of arrival: it may belong to another camera tomorrow.
+# The kernel gives these names by order of arrival: tomorrow one may belong to another camera.
 _NUMBERED = re.compile(r"/dev/video\d+")
 
 
 def find_node(
     address: V4l2Address, *, seen: UsbDevice | None = None, root: Path = ROOT
 ) -> VideoNode:
-    """The node an address names now.
+    """The node that an address names now.
 
-    A `usb:` address leads to the first of the device's nodes; `siblings` gives the others. A link
-    is trusted. A bare /dev/videoN is followed to the camera that was there before.
+    A `usb:` address leads to the first of the device's nodes; `siblings` gives the others. A path
+    leads to the node that is there; but a plain /dev/videoN, of which another camera may have got
+    the number, leads to the camera that was there before.
 
     Args:
-        address: What the configuration says.
-        seen: The USB device this source streamed from before.
-        root: Where /sys and /dev are found.
+        address: The path or USB ids in the configuration.
+        seen: The USB device that was streamed from before, if any.
+        root: The folder that holds /sys and /dev.
 
     Raises:
-        SourceUnreachable: It is not there, or several cameras answer to the address.
-        SourceRefused: The address names something else than a camera.
+        SourceUnreachable: The camera is not there, or the address fits several cameras.
+        SourceRefused: The address names something other than a camera.
     """
     if not address.path:
         return _find_usb(address, seen, root)
@@ -53,11 +54,11 @@ def find_node(
 
 
 def node_at(path: str, root: Path = ROOT) -> VideoNode:
-    """The node a path in /dev leads to, whatever the path is called.
+    """The node that a path leads to, be it a node itself or a link.
 
     Raises:
-        SourceUnreachable: There is nothing, or a node whose camera is gone.
-        SourceRefused: There is something else.
+        SourceUnreachable: Nothing is at the path, or a node whose camera is gone.
+        SourceRefused: Something other than a camera is there.
     """
     try:
         status = under(root, path).stat()
@@ -67,7 +68,7 @@ def node_at(path: str, root: Path = ROOT) -> VideoNode:
     for node in video_nodes(root):
         if node.number == number:
             return node
-    # A node that was given to a container stays there when its camera goes.
+    # In a container, a node that was handed in stays when its camera is unplugged.
     if os.major(number) == _V4L_MAJOR:
         raise SourceUnreachable(f"there is no camera behind {path}", _cameras_there(root))
     raise SourceRefused(f"{path} is not a camera", _cameras_there(root))
@@ -92,7 +93,7 @@ def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> Video
 
 
 def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
-    """The camera that was at a number before: there, or wherever it is now."""
+    """The node of the camera that had a /dev/videoN before, under whatever number it has now."""
     try:
         here = node_at(path, root)
     except SourceUnreachable:
@@ -107,7 +108,7 @@ def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
     if len(found) == 1:
         return nodes_of(found[0], nodes)[0]
     if here is None:
-        return node_at(path, root)  # raises what is to be said of that
+        return node_at(path, root)  # raises the error for that
     other = here.usb.model if here.usb else here.name
     raise SourceUnreachable(
         f"another camera ({other}) is at {path} now",
@@ -116,7 +117,7 @@ def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
 
 
 def _cameras_there(root: Path) -> str:
-    """The cameras that are there, as a hint."""
+    """A hint that names the cameras which are plugged in."""
     nodes = video_nodes(root)
     # USB only: a Raspberry Pi has a dozen other nodes, which belong to its codecs.
     firsts = [n for n in nodes if n.usb and n == nodes_of(n.usb, nodes)[0]]

@@ -1,6 +1,6 @@
-"""Which processes have a camera open or its memory mapped: either makes it busy for all others.
+"""Holders: the processes that have a device open or its buffers mapped.
 
-A forked child keeps a camera busy, and a forgotten mapping does: both are looked for.
+Either keeps the device busy for all others, even in a child that only inherited it.
 """
 
 import os
@@ -12,22 +12,25 @@ from typing import Any
 
 from mjrelay.configuration.address import CommandAddress
 
+# Characters of a command line that are shown.
 _MAX_COMMAND = 200
 _PF_KTHREAD = 0x00200000
 _CONTAINER = re.compile(r"(docker|libpod)-([0-9a-f]{12})[0-9a-f]*\.scope")
-# /proc/PID/maps: addresses, permissions, offset, device, inode, path.
-# Only shared mappings count: a device's buffers are mapped shared.
+# A line of /proc/PID/maps: addresses, permissions, offset, device, inode, path. Only lines
+# of shared mappings match: a device's buffers are mapped shared.
 _MAPPED = re.compile(r"^\S+ ...s \S+ \S+ \S+ +(/.*)$", re.MULTILINE)
-# File systems on which to ask anything of a file may hang: their server may be dead.
+# Kinds of file systems whose server may be dead: then any question about a file hangs.
 _REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "glusterfs", "lustre")
 _OCTAL = re.compile(r"\\([0-7]{3})")
-# The name of an interpreter says little. The first word that looks like a file is what it runs.
+# The name of an interpreter says little. The first of its arguments that looks like a file is the
+# program that it runs.
 _FILE = re.compile(r"^[^-].*(/|\.\w+$)")
 _INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
-# The cgroup systemd put a process into, in the unified hierarchy or in that of old.
+# The control group that systemd put a process into, in a line of cgroup v2 or v1.
 _SYSTEMD_GROUP = re.compile(r"^(?:0:|\d+:name=systemd):(/.*)$", re.MULTILINE)
-# The process namespace a computer starts with. From inside any other, most processes are unseen.
+# The first process namespace, which the kernel always gives this number. It holds every process;
+# from inside of any other one, as in a container, most processes cannot be seen.
 _EVERY_PROCESS = "pid:[4026531836]"
 
 
@@ -36,9 +39,10 @@ class Holder:
     """A process that has a device open or mapped.
 
     Attributes:
+        pid: Its process id.
         command: Its command line without secrets, or `[name]` if it has none.
-        unit: The systemd unit it runs in.
-        of_user: Whether that unit is of a user's own systemd.
+        unit: The systemd unit in which it runs; None if there is none, or it is a child of ours.
+        of_user: Whether that unit belongs to a user's own systemd.
     """
 
     pid: int
@@ -48,12 +52,17 @@ class Holder:
 
     @property
     def program(self) -> str:
-        """What to call it: its program, and what that runs if it says little by itself."""
-        return _program(self.command)
+        """The name of its program; after an interpreter's name, that of the file it runs."""
+        words = [word.strip("'") for word in self.command.split(" ")]
+        name = PurePath(words[0]).name
+        if _INTERPRETER.match(name):
+            file = next((word for word in words[1:] if _FILE.search(word)), "")
+            name = f"{name} {PurePath(file).name}".strip()
+        return name
 
     @property
     def advice(self) -> str:
-        """The command that makes it let go."""
+        """What to do so that it closes the device: a command, if possible."""
         if self.pid == os.getpid():
             return "let one camera of the configuration have it, not two"
         if self.pid == 1 or self.unit == "init.scope":
@@ -65,7 +74,7 @@ class Holder:
         return f"sudo kill {self.pid}"
 
     def as_values(self) -> dict[str, Any]:
-        """The process for programs, as `/status` shows it."""
+        """The process in plain values, as `/status` shows it."""
         return {"pid": self.pid, "command": self.command, "unit": self.unit}
 
     def __str__(self) -> str:
@@ -77,11 +86,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Holders:
-    """The processes that have a device.
+    """The processes that have a device open or mapped.
 
     Attributes:
-        found: Those we know of.
-        hidden: Whether there are processes we may not look into: one of them may have it.
+        found: Those that were found.
+        hidden: Whether there are processes that we may not look into: one of them may have it.
     """
 
     found: tuple[Holder, ...]
@@ -93,7 +102,7 @@ class Holders:
         return bool(self.found) or self.hidden
 
     def __str__(self) -> str:
-        """A sentence for people: which processes have it, and what to do about each."""
+        """A sentence for people: which processes have the device, and what to do about each."""
         if self.found:
             return "held by " + "; by ".join(f"{h}: {h.advice}" for h in self.found)
         if self.hidden:
@@ -105,13 +114,13 @@ class Holders:
 
 
 def find_holders(number: int, proc: Path = Path("/proc")) -> Holders:
-    """Every process that has a device open or mapped, ours included.
+    """Find every process that has a device open or mapped, ours included.
 
-    Reads some files per process of the computer: call it in a worker thread.
+    Reads some files of each process of the computer: call it in a worker thread.
 
     Args:
-        number: The device's number (`st_rdev`).
-        proc: Where processes are found.
+        number: The device number (`st_rdev`).
+        proc: The folder /proc.
     """
     holders = []
     try:
@@ -126,13 +135,13 @@ def find_holders(number: int, proc: Path = Path("/proc")) -> Holders:
                 holders.append(_holder(process, proc))
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
-        except OSError:  # we may not look, or have too many files open to
+        except OSError:  # we have no right to look, or too many files open
             hidden = hidden or _can_hold(process)
     return Holders(tuple(holders), hidden)
 
 
 def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a process that had a device still has it. False also where we cannot tell."""
+    """Whether a process that had a device still has it. False if we cannot tell."""
     process = proc / str(holder.pid)
     try:
         return _holds(process, number, _remote_folders(proc))
@@ -141,7 +150,7 @@ def still_holds(holder: Holder, number: int, proc: Path = Path("/proc")) -> bool
 
 
 def _sees_few(proc: Path) -> bool:
-    """Whether /proc leaves out some processes: other users', or those outside of our container."""
+    """Whether /proc leaves out processes: those of other users, or outside of our container."""
     try:
         space = str((proc / "self/ns/pid").readlink())
     except OSError:
@@ -153,9 +162,9 @@ def _holds(process: Path, number: int, remote: tuple[str, ...]) -> bool:
     """Whether a process has a device open or mapped.
 
     Args:
-        process: Its directory in /proc.
-        number: The device's number.
-        remote: Folders of other computers, where asking about a file may hang.
+        process: The process's folder in /proc.
+        number: The device number.
+        remote: Folders of other computers, where a question about a file may hang.
     """
     files = (process / "fd").iterdir()
     if any(_is_device(file, number) for file in files if _is_local(file, remote)):
@@ -166,9 +175,9 @@ def _holds(process: Path, number: int, remote: tuple[str, ...]) -> bool:
 
 
 def _is_local(file: Path, remote: tuple[str, ...]) -> bool:
-    """Whether a descriptor leads to a path on this computer, which can be asked about safely.
+    """Whether a descriptor leads to a path on this computer, about which no question hangs.
 
-    Not only into /dev: a container may have its cameras elsewhere.
+    The path need not begin with /dev: in a container a camera's node may be elsewhere.
     """
     try:
         path = str(file.readlink())
@@ -181,7 +190,7 @@ def _remote_folders(proc: Path) -> tuple[str, ...]:
     """The folders where file systems of other computers are mounted."""
     lines = (line.split(" ") for line in (proc / "self/mounts").read_text().splitlines())
     folders = [folder for _, folder, kind, *_ in lines if kind.startswith(_REMOTE)]
-    # A space, tab or backslash is written as \040, \011 or \134.
+    # In this file a space, tab or backslash is written as \040, \011 or \134.
     return tuple(_OCTAL.sub(lambda code: chr(int(code[1], 8)), f"{f}/") for f in folders)
 
 
@@ -194,7 +203,7 @@ def _is_device(path: Path, number: int) -> bool:
 
 
 def _can_hold(process: Path) -> bool:
-    """Whether a process can have files open: the kernel's own and those that ended cannot."""
+    """Whether a process can have files open: not if it is the kernel's own, or has ended."""
     try:
         # The name in parentheses may hold anything, parentheses too.
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -209,19 +218,9 @@ def _can_hold(process: Path) -> bool:
 def _holder(process: Path, proc: Path) -> Holder:
     unit, of_user = _unit(process)
     pid = int(process.name)
-    # A child of ours runs in our unit: do not advise to stop that.
+    # A child of ours runs in our own unit, which nobody should be advised to stop.
     ours = unit == _unit(proc / "self")[0] and pid != os.getpid()
     return Holder(pid, _command(process), None if ours else unit, of_user)
-
-
-def _program(command: str) -> str:
-    """What to call a process: its program, and what that runs if it says little by itself."""
-    words = [word.strip("'") for word in command.split(" ")]
-    name = PurePath(words[0]).name
-    if _INTERPRETER.match(name):
-        runs = next((word for word in words[1:] if _FILE.search(word)), "")
-        name = f"{name} {PurePath(runs).name}".strip()
-    return name
 
 
 def _command(process: Path) -> str:
@@ -234,7 +233,7 @@ def _command(process: Path) -> str:
 
 
 def _unit(process: Path) -> tuple[str | None, bool]:
-    """The innermost service or scope a process runs in, and whether it is one of a user's own."""
+    """The innermost service or scope of a process, and whether a user's own systemd runs it."""
     try:
         paths = _SYSTEMD_GROUP.findall((process / "cgroup").read_text(errors="replace"))
     except OSError:

@@ -1,4 +1,4 @@
-"""The capture devices of a computer: what to call each, what it can do, which processes have it."""
+"""Inventory: this computer's cameras, their modes, and the processes that have them open."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +16,14 @@ class CaptureDevice:
     """A device that gives pictures.
 
     Attributes:
-        source: What to write into a configuration: it names this device after a reboot, too.
-        path: Its node for now.
-        model: What it calls itself.
-        bus: Where it is: "usb 1-1.2", or the name of its driver.
-        modes: What it can be set to; empty where it could not be asked.
-        holders: Which processes have it.
-        trouble: Why it could not be asked.
+        source: The SOURCE to write into a configuration. If possible, it names this device after
+            a reboot, too.
+        path: The path of its node now.
+        model: Its name for itself.
+        bus: Where it is plugged in, "usb 1-1.2"; for other buses the name of its driver.
+        modes: What it can be set to; empty if it could not be asked.
+        holders: The processes that have it open or mapped.
+        trouble: Why it could not be asked; None if it could.
     """
 
     source: str
@@ -34,7 +35,7 @@ class CaptureDevice:
     trouble: str | None = None
 
     def as_values(self) -> dict[str, Any]:
-        """The device for programs."""
+        """The device in plain values, for JSON."""
         return {
             "source": self.source,
             "path": self.path,
@@ -47,7 +48,7 @@ class CaptureDevice:
         }
 
     def as_text(self) -> str:
-        """The device for people, beginning with what to paste."""
+        """The device as lines for people. The first line is the SOURCE to copy."""
         rows = [("model", self.model), ("node", self.path), ("bus", self.bus)]
         lines = modes.listing(self.modes)
         rows += [("modes" if index == 0 else "", line) for index, line in enumerate(lines)]
@@ -59,12 +60,12 @@ class CaptureDevice:
 
 
 def capture_devices(devices: Devices) -> list[CaptureDevice]:
-    """Every device that gives pictures, and those that cannot be asked. Disturbs nobody."""
+    """Every device that gives pictures or cannot be asked whether it does. Disturbs nobody."""
     return [device for node in devices.nodes() if (device := _examined(node, devices))]
 
 
 def _examined(node: VideoNode, devices: Devices) -> CaptureDevice | None:
-    """Open a node and ask it; None if it gives no pictures."""
+    """Open a node and ask for its modes; None if it gives no pictures."""
     device = devices.capture()
     found: Sequence[Mode] = ()
     trouble = None

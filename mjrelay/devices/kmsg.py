@@ -1,4 +1,4 @@
-"""The kernel's latest messages about a device: often they alone tell why a camera fails."""
+"""The kernel's latest messages about a device: often only they tell why a camera fails."""
 
 import os
 import re
@@ -6,34 +6,35 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# Longer than any record: a shorter buffer is refused.
+# Bytes to read at once, more than any record has: the kernel refuses a buffer that is too short.
 _RECORD_SIZE = 2**13
-# More than any kernel keeps: an end, should it write faster than we read.
+# More records than any kernel keeps: so reading ends even if it writes faster than we read.
 _MAX_RECORDS = 100_000
-# A hint has no room for more.
+# The hint that shows the messages has no room for more.
 _MAX_MESSAGES = 3
-# The kernel's own messages count from 0 (emergency) to 7 (debug); those of programs begin at 8.
+# The kernel's own messages have the levels 0 (emergency) to 7 (debug); for those of programs the
+# number is 8 or more.
 _WARNING = 4
-# Priority and facility, sequence number, microseconds since boot, flags and more; the message.
+# Level, sequence number, microseconds since boot, flags and more; then the message.
 _RECORD = re.compile(r"(\d+),\d+,(\d+),[^;]*;(.*)")
 
 
 def recent_messages(
     about: Sequence[str], *, within: float, path: Path = Path("/dev/kmsg")
 ) -> list[str]:
-    """The kernel's latest messages about a device, the newest last; none if we may not read them.
+    """The kernel's latest warnings about a device, the newest last; none if we may not read them.
 
-    Reads all the kernel remembers, some milliseconds long: call it in a worker thread.
+    Reads all messages that the kernel keeps, which takes milliseconds: call it in a worker thread.
 
     Args:
-        about: What a message may call the device, such as `usb 1-1`, which is not `usb 1-1.2`.
+        about: Names of the device in messages, such as `usb 1-1`, which does not find `usb 1-1.2`.
         within: How old a message may be, in seconds.
-        path: Where the kernel's messages are read.
+        path: The file of the kernel's messages.
     """
     names = "|".join(map(re.escape, about))
     subject = re.compile(rf"(?<!\w)(?:{names})(?!\d|\.\d)")
     since = _now() - within
-    # A dict, for its order: a message that is repeated moves to the end.
+    # An ordered set: a message that is repeated moves to the end.
     found: dict[str, None] = {}
     for record in _records(path):
         said_at, message = _parse(record)
@@ -44,7 +45,7 @@ def recent_messages(
 
 
 def _now() -> float:
-    # The clock which the kernel stamps its messages with. Nothing adjusts it, not even NTP.
+    # The clock of the kernel's time stamps, which unlike time.monotonic() is not adjusted by NTP.
     return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
@@ -58,7 +59,7 @@ def _records(path: Path) -> Iterator[str]:
         for _ in range(_MAX_RECORDS):
             try:
                 data = os.read(file, _RECORD_SIZE)
-            except BrokenPipeError:  # the kernel wrote over it: the next read has the oldest left
+            except BrokenPipeError:  # the kernel has overwritten this record: go on with the next
                 continue
             except OSError:  # no more, or no right to read
                 return
@@ -70,7 +71,7 @@ def _records(path: Path) -> Iterator[str]:
 
 
 def _parse(record: str) -> tuple[float, str]:
-    """The time and the text of a message; 0 and no text if it is not a warning of the kernel's."""
+    """The time and text of a record; 0 and no text if it is no warning or error of the kernel."""
     # The lines after the first are properties for programs.
     match = _RECORD.match(record)
     if not match or int(match[1]) > _WARNING:

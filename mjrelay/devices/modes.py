@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from itertools import groupby
 
 PASSED_THROUGH = ("MJPG", "JPEG")
-"""Formats whose buffers are JPEG images already."""
+"""Pixel formats whose buffers hold JPEG images already."""
 ENCODED = ("YUYV",)
-"""Formats we make JPEGs of."""
+"""Pixel formats that we encode into JPEG images."""
 
-# Where nothing is asked for: sharp enough to see a print fail, small enough for USB 2 and Wi-Fi.
+# Pixels and pictures per second to use where the configuration asks for none: sharp enough to see
+# a 3D print fail, small enough for USB 2 and Wi-Fi.
 _USUAL_AREA = 1280 * 720
 _USUAL_RATE = 30.0
-# 29.97 is 30.
+# Rates that differ by less count as the same: 29.97 is 30.
 _SAME_RATE = 0.5
 
 
@@ -24,8 +25,8 @@ class Mode:
         format: Four letters, as in MJPG.
         width: In pixels.
         height: In pixels.
-        rates: Pictures per second that can be set; empty where the device does not tell.
-        between: Any rate between the first and the last can be set.
+        rates: Pictures per second that can be set; empty if the device does not tell.
+        between: Every rate between the lowest and the highest of `rates` can be set.
     """
 
     format: str
@@ -46,12 +47,12 @@ class Mode:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the configuration asks for.
+    """The mode that the configuration asks for.
 
     Attributes:
         size: Width and height in pixels; None leaves the choice to us.
         fps: Pictures per second; 0 leaves the choice to us.
-        format: Four letters; empty leaves the choice to us.
+        format: The pixel format in four letters; empty leaves the choice to us.
     """
 
     size: tuple[int, int] | None = None
@@ -65,10 +66,14 @@ class Wanted:
 
 
 def choose(modes: Iterable[Mode], wanted: Wanted) -> tuple[Mode, float | None] | None:
-    """The mode to use and its rate, or None if the device has none that fits.
+    """The mode to use and the rate to set, or None if no mode fits.
 
-    JPEG is preferred to formats that we must encode; then the size nearest to the usual one; then
-    the rate.
+    JPEG is preferred to formats that we must encode; then the size nearest to 1280x720; then the
+    highest rate up to 30. The rate is None if the device does not tell its rates.
+
+    Args:
+        modes: Those the device has.
+        wanted: The mode that the configuration asks for.
     """
     usable = [mode for mode in modes if mode.format in (*PASSED_THROUGH, *ENCODED)]
     fitting = [mode for mode in usable if _fits(mode, wanted)]
@@ -79,14 +84,14 @@ def choose(modes: Iterable[Mode], wanted: Wanted) -> tuple[Mode, float | None] |
 
 
 def lower(modes: Iterable[Mode], mode: Mode) -> Mode | None:
-    """The next smaller mode of the same format, which takes less of the bus."""
+    """The next smaller mode of the same format, which takes less of the USB bus; None if none."""
     area = mode.width * mode.height
     smaller = [m for m in modes if m.format == mode.format and m.width * m.height < area]
     return max(smaller, key=lambda m: m.width * m.height, default=None)
 
 
 def listing(modes: Sequence[Mode]) -> list[str]:
-    """All modes for people, one line a format."""
+    """All modes as lines for people, one for each pixel format."""
     lines = []
     for name, group in groupby(modes, key=lambda mode: mode.format):
         sizes = [str(mode).removeprefix(name).strip() for mode in group]
@@ -119,7 +124,7 @@ def _rate(mode: Mode, fps: float) -> float | None:
 
 
 def _preference(mode: Mode) -> tuple[bool, bool, int, float]:
-    """Less is better: no encoding, no larger than usual, near the usual size, fast."""
+    """A key to sort modes by, the best first: JPEG, not above the usual size, near it, fast."""
     area = mode.width * mode.height
     return (
         mode.format in ENCODED,

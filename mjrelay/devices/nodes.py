@@ -1,7 +1,7 @@
-"""Which video nodes there are, read from sysfs: that needs no udev, and is there in containers too.
+"""Nodes: the video nodes of this computer, and the USB devices behind them, read from sysfs.
 
-Every function takes the `root` under which /sys and /dev are found, and reads files: call them in
-a worker thread.
+sysfs needs no udev, and is there in containers too. Functions that take a `root`, the folder that
+holds /sys and /dev, read files: call them in a worker thread.
 """
 
 import os
@@ -13,21 +13,22 @@ from pathlib import Path
 from mjrelay.configuration.address import V4l2Address
 
 ROOT = Path("/")
-"""Under which /sys and /dev are found, unless a test has its own."""
-# The characters of a serial number which udev writes as _ in the names of its links.
+"""The folder that holds /sys and /dev; tests have one of their own."""
+# The characters of a serial number that udev writes as _ in the names of its links.
 _ODD = re.compile(r"(?![\w#+.:=@-])[\x00-\x7f]")
 
 
 @dataclass(frozen=True)
 class UsbDevice:
-    """A USB device, as its descriptors tell.
+    """A USB device, as its descriptors describe it.
 
     Attributes:
-        sysfs: Its directory in /sys.
+        sysfs: Its folder in /sys.
         port: Where it is plugged in, as the kernel writes it: `1-1.2`.
-        vendor: Its maker's USB id: four lower-case hexadecimal digits.
-        product: The id the maker gave its model: four such digits.
-        serial: May be empty, hold spaces, or be the same for every device of its model.
+        vendor: The USB vendor id: four lower-case hexadecimal digits.
+        product: The USB product id: four lower-case hexadecimal digits.
+        serial: Its serial number. It may be empty, hold spaces, or be the same for every device of
+            the model.
         model: Its name for people.
     """
 
@@ -40,17 +41,17 @@ class UsbDevice:
 
     @property
     def address(self) -> str:
-        """A SOURCE that names it at any port: `usb:VVVV:PPPP`, with `:SERIAL` if it has one."""
+        """A SOURCE that names it at any port: `usb:VVVV:PPPP`, and `:SERIAL` if it has one."""
         return ":".join(filter(None, ("usb", self.vendor, self.product, _cleaned(self.serial))))
 
     @property
     def bus_node(self) -> Path:
-        """Its node in /dev/bus/usb; another one after every plugging in. Raises OSError if gone."""
+        """Its node in /dev/bus/usb, a new one each time it is plugged in. OSError: it is gone."""
         bus, number = (int((self.sysfs / name).read_text()) for name in ("busnum", "devnum"))
         return Path(f"/dev/bus/usb/{bus:03d}/{number:03d}")
 
     def is_there(self) -> bool:
-        """Whether it, or another one of the same model, is at its port now."""
+        """Whether the device, or another one of the same model, is at its port now."""
         try:
             ids = _read(self.sysfs / "idVendor"), _read(self.sysfs / "idProduct")
         except OSError:
@@ -58,11 +59,11 @@ class UsbDevice:
         return ids == (self.vendor, self.product)
 
     def is_like(self, other: "UsbDevice") -> bool:
-        """Whether nothing but the port tells the two apart."""
+        """Whether only the port distinguishes this device from another."""
         return replace(self, sysfs=other.sysfs, port=other.port, model=other.model) == other
 
     def goes_by(self, address: V4l2Address) -> bool:
-        """Whether a `usb:` address names it, its serial as it is or as udev's links write it."""
+        """Whether a `usb:` address names it. The serial may be written as in udev's links."""
         names = ("", self.serial, _cleaned(self.serial))
         return (self.vendor, self.product) == (address.vendor, address.product) and (
             address.serial in names
@@ -71,14 +72,14 @@ class UsbDevice:
 
 @dataclass(frozen=True)
 class VideoNode:
-    """One node of a camera. Most have two, and only one of them captures.
+    """One video node. Most cameras have two, and only one of them gives pictures.
 
     Attributes:
-        path: What to open: `/dev/video0`.
-        sysfs: Its directory in /sys.
-        name: What its driver calls it.
-        index: Which of its device's nodes it is, from 0.
-        number: The device number, as `st_rdev` of the path has it.
+        path: The path to open: `/dev/video0`.
+        sysfs: Its folder in /sys.
+        name: The driver's name for it.
+        index: Its place among the nodes of the same device, from 0.
+        number: The device number, which is `st_rdev` of the path.
         usb: The USB device behind it; None for cameras on other buses.
     """
 
@@ -91,13 +92,13 @@ class VideoNode:
 
 
 def video_nodes(root: Path = ROOT) -> list[VideoNode]:
-    """Every video node the kernel has, capturing or not, by device number."""
+    """Every video node, whether or not it gives pictures, in the order of the device numbers."""
     nodes = (_node(entry, root) for entry in (root / "sys/class/video4linux").glob("video*"))
     return sorted(filter(None, nodes), key=lambda node: node.number)
 
 
 def siblings(node: VideoNode, root: Path = ROOT) -> list[VideoNode]:
-    """The other nodes of the same device, the likeliest to capture first."""
+    """The other nodes of the same device, the likeliest to give pictures first."""
     if node.usb is None:
         return []
     return [other for other in nodes_of(node.usb, video_nodes(root)) if other != node]
@@ -106,7 +107,7 @@ def siblings(node: VideoNode, root: Path = ROOT) -> list[VideoNode]:
 def stable_name(node: VideoNode, root: Path = ROOT) -> str | None:
     """The SOURCE that will name this node after a reboot too; None if there is none.
 
-    It is a link by id or a `usb:` address, or a link by port where a second camera has the same id.
+    It is a link by id or a `usb:` address; if another camera has the same ids, a link by port.
     """
     nodes = video_nodes(root)
     usb = node.usb
@@ -119,7 +120,7 @@ def stable_name(node: VideoNode, root: Path = ROOT) -> str | None:
 
 
 def _node(entry: Path, root: Path) -> VideoNode | None:
-    """Read one entry of /sys/class/video4linux; None if it went away meanwhile."""
+    """Read one entry of /sys/class/video4linux; None if it vanishes meanwhile."""
     try:
         sysfs = entry.resolve(strict=True)
         major, minor = _read(sysfs / "dev").split(":")
@@ -147,7 +148,7 @@ def _usb_device(sysfs: Path) -> UsbDevice | None:
 
 
 def _path_of(number: int, name: str, root: Path) -> str:
-    """The path with a device number. In a container it may have another name than the kernel's."""
+    """The path of a device number. In a container its name may differ from the kernel's."""
     usual = f"/dev/{name}"
     others = (f"/dev/{path.name}" for path in sorted((root / "dev").glob("video*")))
     return next((path for path in (usual, *others) if _number(path, root) == number), usual)
@@ -166,12 +167,12 @@ def _link(kind: str, number: int, root: Path) -> str | None:
 
 
 def devices_of(nodes: Iterable[VideoNode]) -> list[UsbDevice]:
-    """The USB devices that some nodes belong to, each once."""
+    """The USB devices to which these nodes belong, each once."""
     return list(dict.fromkeys(node.usb for node in nodes if node.usb))
 
 
 def nodes_of(device: UsbDevice, nodes: Iterable[VideoNode]) -> list[VideoNode]:
-    """Those of some nodes that belong to a device, the likeliest to capture first."""
+    """Those of these nodes that belong to a device, the likeliest to give pictures first."""
     mine = (node for node in nodes if node.usb == device)
     return sorted(mine, key=lambda node: (node.index, node.number))
 
@@ -181,7 +182,7 @@ def _cleaned(text: str) -> str:
 
 
 def _read(path: Path, usual: str | None = None) -> str:
-    """One line of sysfs. A missing file gives `usual`, or raises OSError where that is None."""
+    """The text of a file in sysfs. If it is missing: `usual`, or OSError where that is None."""
     if usual is not None and not path.exists():
         return usual
     text = path.read_bytes().decode("utf-8", "replace").strip()
@@ -189,5 +190,5 @@ def _read(path: Path, usual: str | None = None) -> str:
 
 
 def under(root: Path, path: str) -> Path:
-    """An absolute path, seen from another root."""
+    """An absolute path, moved below another root."""
     return root / path.lstrip("/")

@@ -1,4 +1,4 @@
-"""Resetting a camera without taking it from another program. It may block for seconds."""
+"""Resetting a camera without taking it from another program."""
 
 import errno
 import time
@@ -9,7 +9,7 @@ from mjrelay.devices.nodes import UsbDevice, VideoNode
 from mjrelay.devices.timing import USUAL, Timing
 from mjrelay.errors import RemedyFailed, SourceError
 
-# Errors of opening which leave it unknown whether the camera is held.
+# Errors of opening a node that leave open whether another process has claimed the camera.
 _NOT_ASKED = (errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -21,22 +21,22 @@ def reset_unless_held(
     force: bool = False,
     timing: Timing = USUAL,
 ) -> VideoNode:
-    """Reset a camera, and wait until it is back.
+    """Reset a camera, and wait until it is back. Blocks for seconds.
 
     Args:
-        find: Finds its node, and after the reset that of the same device; raises SourceError
-            while it is not there.
+        find: Given None, finds the camera's node; given the device that was reset, finds the node
+            of that one. Raises SourceError if it is not there.
         act: Resets a USB device.
-        devices: The computer's.
-        force: Even if another process has it, which throws that process out.
-        timing: How long to wait for it.
+        devices: The devices of the computer.
+        force: Reset it even if another process has it open. That process loses it.
+        timing: How long to wait until it is back.
 
     Returns:
         Its node, which may have another number now.
 
     Raises:
-        RemedyFailed: Another process has it, it is no USB device, it cannot be reset; or it was
-            reset, and did not come back.
+        RemedyFailed: Another process has the camera open, it is no USB device, or it cannot be
+            reset; or it was reset and did not come back.
     """
     try:
         node = find(None)
@@ -72,7 +72,7 @@ def _back(
 
 
 def _refuse_if_held(node: VideoNode, devices: Devices) -> None:
-    """Raise RemedyFailed if another process has a camera, or may have it: any node of it."""
+    """Raise RemedyFailed if another process has any node of a camera open, or may have."""
     for each in (node, *devices.siblings(node)):
         if _may_be_claimed(each.path, devices):
             holders = devices.holders(each.number)
@@ -81,11 +81,11 @@ def _refuse_if_held(node: VideoNode, devices: Devices) -> None:
 
 
 def _may_be_claimed(path: str, devices: Devices) -> bool:
-    """Whether a process has claimed a node, or we are not able to ask."""
+    """Whether a process has claimed a node, or we cannot find out."""
     device = devices.capture()
     try:
         return device.open(path) and device.is_claimed()
-    except OSError as error:  # any other error is likely one that the reset is to cure
+    except OSError as error:  # other errors than these are likely what the reset should cure
         return error.errno in _NOT_ASKED
     finally:
         device.close()

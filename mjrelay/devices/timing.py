@@ -1,4 +1,4 @@
-"""Timing: how long a video device is given for what."""
+"""Timing: how long we wait for a video device, and how often we look."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ class Timing:
     """Durations in seconds.
 
     Attributes:
-        open_timeout: After this time of opening we say that the camera does not answer; the thread
-            goes on. One that answers nothing costs the kernel 5 s for each request (measured), and
-            opening makes several.
-        close_timeout: Closing is quick unless the camera is mute. After this time it goes on
-            without us.
-        reset_timeout: A reset takes 0.4 s usually, and 95 s where the camera never answers again
-            (both measured).
-        back_within: How long a camera is waited for after a reset. Usually it is back when the
+        open_timeout: The most for one piece of work in the device's thread, such as opening. After
+            it the camera counts as not answering; the thread goes on. If a camera answers nothing,
+            the kernel takes 5 s for each request (measured), and opening makes several.
+        close_timeout: The most that we wait for closing, which is quick if the camera answers. The
+            thread goes on with it.
+        reset_timeout: The most that we wait for a reset. It usually takes 0.4 s, and 95 s if the
+            camera never answers again (both measured).
+        back_within: The most that we wait for a camera after its reset. Usually it is back when the
             reset returns; udev makes its links a moment later, on a busy computer seconds later.
-        suspended_after: How long a camera is left alone to begin anew. The kernel suspends one that
-            nobody has had open for two seconds, and wakes it at the next opening.
-        rights_timeout: How long the node of a device that has just appeared may be forbidden to us.
-            udev hands it to group video, after seconds on a computer that is busy with starting.
-        look_every: How often we look whether a device is back, or may be opened.
-        search_every: How often the processes that hold a camera are searched for anew: that means
-            reading all of /proc.
-        unwatched_every: How often a picture is encoded while nobody watches: to see that the camera
-            lives, and to have one for a snapshot.
-        kernel_said_within: How old a message of the kernel may be to explain a failure.
+        suspended_after: How long we leave a camera alone so that it begins anew. Once a camera has
+            been closed for two seconds, the kernel suspends it, and wakes it at the next opening.
+        rights_timeout: For how long after a node has appeared we may be forbidden to open it. udev
+            gives it to group video, but only after seconds on a computer that is just starting.
+        look_every: Interval at which we look whether a device is back, or may be opened.
+        search_every: The shortest interval at which we search for the processes that have a camera
+            open: a search reads all of /proc.
+        unwatched_every: Interval at which a picture is encoded while nobody watches: to see that
+            the camera lives, and to have one for a snapshot.
+        kernel_said_within: A message of the kernel that is older does not explain a failure.
     """
 
     open_timeout: float = 15.0
@@ -42,4 +42,4 @@ class Timing:
 
 
 USUAL = Timing()
-"""What is right for cameras; tests are in more of a hurry."""
+"""The timing for real cameras; tests use shorter times."""

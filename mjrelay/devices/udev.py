@@ -1,4 +1,4 @@
-"""Hotplug: cameras as they come and go. The only importer of pyudev, which has no types."""
+"""Hotplug: tells which cameras come and go. The only importer of pyudev, which has no types."""
 
 import asyncio
 import errno
@@ -15,16 +15,17 @@ _UDEV_CONTROL = Path("/run/udev/control")
 
 
 class HotplugUnavailable(MjrelayError):
-    """We are not told of cameras that come and go; the message says why."""
+    """Nothing tells us which cameras come and go; the message says why."""
 
 
 @dataclass(frozen=True)
 class Hotplug:
-    """Something happened to the cameras.
+    """A camera came or went.
 
     Attributes:
-        action: A node was added or removed; or events were lost: look at everything again.
-        path: The node, such as `/dev/video0`; empty with `rescan`.
+        action: "add" or "remove": a node came or went. "rescan": events were lost, so that every
+            camera may have come or gone.
+        path: The node's path, such as `/dev/video0`; empty with "rescan".
     """
 
     action: Literal["add", "remove", "rescan"]
@@ -32,16 +33,16 @@ class Hotplug:
 
 
 def listen(control: Path = _UDEV_CONTROL) -> Any:
-    """Subscribe to udev: a monitor of pyudev's. It loads a library, which takes a while.
+    """Subscribe to udev, and return pyudev's monitor. Blocks a while to load a library.
 
     Args:
-        control: The socket that is there while udev runs.
+        control: A socket that exists while udev runs.
 
     Raises:
         HotplugUnavailable: libudev, udev or netlink is missing.
     """
     try:
-        import pyudev  # noqa: PLC0415 - only for cameras here
+        import pyudev  # noqa: PLC0415 - not needed without a camera of this computer
 
         monitor = pyudev.Monitor.from_netlink(pyudev.Context())
         monitor.filter_by("video4linux")
@@ -59,16 +60,16 @@ def listen(control: Path = _UDEV_CONTROL) -> Any:
 
 
 async def hotplug_events(listen: Callable[[], Any] = listen) -> AsyncGenerator[Hotplug, None]:
-    """Yield what happens to video nodes, from the first step of the iteration on.
+    """Yield what happens to video nodes from the first step of the iteration on.
 
-    Close it with `aclosing`. In a container whose host passes nothing on it waits for ever: it
-    cannot tell.
+    Close it with `aclosing`. In a container whose host passes no events on, it yields nothing: we
+    cannot know that it should.
 
     Args:
         listen: Subscribes to udev; called in a thread.
 
     Raises:
-        HotplugUnavailable: libudev, udev or netlink is missing, or broke.
+        HotplugUnavailable: libudev, udev or netlink is missing, or the connection broke.
     """
     monitor = await asyncio.to_thread(listen)
     while True:
@@ -79,7 +80,7 @@ async def hotplug_events(listen: Callable[[], Any] = listen) -> AsyncGenerator[H
 
 
 async def _readable(file: int) -> None:
-    """Wait for a descriptor once: a dead one cannot spin the loop."""
+    """Wait until a descriptor is readable. Watched once, a dead one cannot keep the loop busy."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(file, ready.set)
@@ -90,12 +91,12 @@ async def _readable(file: int) -> None:
 
 
 def _next(monitor: Any) -> Hotplug | None:
-    """Read one event; None if it is none of ours."""
+    """Read one event; None if it says neither that a node came nor that one went."""
     try:
         device = monitor.poll(timeout=0)
     except OSError as error:
-        # The kernel had more for us than there was room. pyudev may see no more than that
-        # something is wrong; asking what it is also puts it right.
+        # The kernel had more events for us than its queue holds. pyudev may raise another error
+        # for that; asking the socket for its error tells, and clears it.
         if errno.ENOBUFS not in (error.errno, _pending_error(monitor.fileno())):
             raise HotplugUnavailable(f"udev broke off: {error.strerror or error}") from error
         return Hotplug("rescan")

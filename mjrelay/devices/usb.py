@@ -1,4 +1,4 @@
-"""Two remedies for a USB camera that no longer works: a reset of its port, and off and on again.
+"""Two remedies for a USB camera that fails: resetting its port, and logging it off and on.
 
 Both take the camera away from every program that has it open, ours included.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 from mjrelay.devices.nodes import UsbDevice
 from mjrelay.errors import RemedyFailed
 
-# _IO('U', 20). Some processors mark "no data" with a bit where others have none.
+# _IO('U', 20) of linux/usbdevice_fs.h. On some processors a bit says that it carries no data.
 _NO_DATA = 1 << 29 if os.uname().machine.startswith(("mips", "ppc", "sparc", "alpha")) else 0
 _USBDEVFS_RESET = _NO_DATA | ord("U") << 8 | 20
-# Long enough for every program to see it go, and for the camera's power supply to settle.
+# Seconds between off and on: so every program sees the camera go, and its power supply settles.
 _PAUSE = 0.5
 
 _UNPLUG = "unplug the camera and plug it in again"
@@ -40,7 +40,7 @@ class _Attempt:
     """One attempt at a remedy.
 
     Attributes:
-        done: The camera was disturbed: its reset was begun, or it was logged off.
+        done: The camera was disturbed: its reset was begun, or it was logged off the bus.
     """
 
     done: bool = False
@@ -49,8 +49,8 @@ class _Attempt:
 def reset(device: UsbDevice) -> None:
     """Reset a camera's port: its nodes vanish and come back, perhaps under other numbers.
 
-    Blocks for 0.4 seconds as a rule, and for 95 if the camera answers nothing at all: call it in a
-    worker thread.
+    Blocks for 0.4 seconds as a rule, and for 95 if the camera does not answer: call it in a worker
+    thread.
 
     Raises:
         RemedyFailed: It could not be reset; or it was, and did not come back.
@@ -61,8 +61,8 @@ def reset(device: UsbDevice) -> None:
         try:
             fcntl.ioctl(node, _USBDEVFS_RESET)
         except OSError as error:
-            # What the kernel answers when the camera does not come back from the reset; all other
-            # errors say that it was not begun.
+            # ENODEV says that the camera did not come back from the reset; other errors say that
+            # the reset was not begun.
             attempt.done = error.errno == errno.ENODEV or not device.is_there()
             raise
         finally:
@@ -94,7 +94,7 @@ def reauthorize(device: UsbDevice) -> None:
 
 
 def _off_and_on(attempt: _Attempt, off: Callable[[], None], on: Callable[[], None]) -> None:
-    """Switch it off and on; on in any case, lest the camera stay off until the next reboot."""
+    """Switch a camera off and on: on in any case, lest it stay off until the next reboot."""
     try:
         off()
         attempt.done = True
@@ -104,7 +104,7 @@ def _off_and_on(attempt: _Attempt, off: Callable[[], None], on: Callable[[], Non
 
 
 def _write(path: Path, text: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # creates nothing, as sysfs has it
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # unlike open(), makes no file if it is gone
     try:
         os.write(file, text.encode())
     finally:
@@ -116,7 +116,7 @@ def _raising_remedy_failed(
     failure: str, hints: dict[int, str], device: UsbDevice
 ) -> Iterator[_Attempt]:
     """Turn an OSError into RemedyFailed, with what a person can do about it."""
-    if not device.is_there():  # perhaps another device is
+    if not device.is_there():  # another device may be at its port
         raise RemedyFailed(f"{failure}: it left its USB port", _UNPLUG)
     attempt = _Attempt()
     try:

@@ -1,4 +1,4 @@
-"""Worker: a thread for calls that may block, one after the other."""
+"""Worker: makes calls that may block, one after the other, in a thread of its own."""
 
 import queue
 import threading
@@ -12,10 +12,10 @@ _Calls = queue.SimpleQueue[tuple["Future[Any]", Callable[[], Any]] | None]
 
 
 class Worker:
-    """Runs calls in their order, in a thread that starts with the first.
+    """Makes calls in their order, in a thread that starts with the first call.
 
-    Unlike an executor's threads it does not keep the program from ending: the kernel may hold it
-    for a minute and a half when a camera no longer answers.
+    Unlike an executor's threads, this one does not keep the program from ending: when a camera no
+    longer answers, the kernel may block the thread for a minute and a half.
 
     Args:
         name: The thread's name.
@@ -29,7 +29,7 @@ class Worker:
         weakref.finalize(self, self._calls.put, None)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Let a call wait for its turn; cancelling it before that leaves it out."""
+        """Queue a call. If its future is cancelled before its turn comes, it is not made."""
         if not self._started:
             self._started = True
             threading.Thread(target=_run, args=(self._calls,), name=self._name, daemon=True).start()
@@ -44,7 +44,7 @@ def _run(calls: _Calls) -> None:
 
 
 def _run_next(calls: _Calls) -> bool:
-    """Run one call. In a frame of its own, so that nothing of it lives until the next one."""
+    """Make one call. In a function of its own, so that its variables do not outlive the call."""
     call = calls.get()
     if call is None:
         return False
