@@ -1,4 +1,4 @@
-"""Controls: a camera's settings as they should be, applied whenever it is opened."""
+"""Controls: the settings that a camera should have, applied whenever it is opened."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -15,9 +15,10 @@ class Setting(TypedDict):
     """One control with its value, as the web shows it.
 
     Attributes:
-        value: What it is now; None where that cannot be read.
-        wanted: What it should be; None where nothing is asked for.
-        menu: What its values mean, where they are choices.
+        value: Its value now; None if it cannot be read.
+        wanted: The value that the configuration or a person asks for; None if neither does.
+        type: integer, boolean, menu, integer_menu or bitmask.
+        menu: The meaning of each value, if the values are choices; else None.
         inactive: Another control, usually an automatic one, decides its value.
     """
 
@@ -33,15 +34,15 @@ class Setting(TypedDict):
 
 
 class Controls:
-    """The desired settings of one camera. Its methods may block.
+    """The settings that one camera should have. Methods that take a device may block.
 
     Args:
-        configured: Values by name, as v4l2-ctl writes the names.
+        configured: The configuration's values, by the names that v4l2-ctl shows.
 
     Attributes:
-        configured: The same.
-        changed: What people have set since, over HTTP; it comes first.
-        said: For each control that differed: the value it should have had when that was last said.
+        configured: The configuration's values by name.
+        changed: The values that people have set since, over HTTP. They come before `configured`.
+        said: For each control about which the log was warned, the value that it should have had.
     """
 
     def __init__(self, configured: Mapping[str, int]) -> None:
@@ -50,9 +51,9 @@ class Controls:
         self.said: dict[str, int] = {}
 
     def succeed(self, before: "Controls") -> None:
-        """Keep what people had set before a reload.
+        """After a reload, keep what people have set before.
 
-        Not where the new configuration says something else of a control than the old one did.
+        But where the configuration of a control has changed, the new configuration holds.
         """
         self.changed = {
             name: value
@@ -66,12 +67,15 @@ class Controls:
         return self.configured | self.changed
 
     def apply(self, device: Capture) -> None:
-        """Set all that is wanted. A value the camera refuses or changes is told once."""
+        """Set all wanted values. Values that the camera refuses or changes are logged once."""
         if wanted := self._wanted:
             self._set(device, wanted)
 
     def _set(self, device: Capture, values: Mapping[str, int]) -> None:
-        """Set automatic controls first: while they are on, a camera refuses what they decide."""
+        """Set values, those of automatic controls first.
+
+        While an automatic control is on, a camera refuses values for the controls that it decides.
+        """
         known = {control.name: control for control in device.controls()}
         for name, wanted in sorted(values.items(), key=lambda item: "auto" not in item[0]):
             if name not in known:
@@ -92,7 +96,7 @@ class Controls:
                     self._say_once(name, wanted, f"{name} was set to {wanted} and is {got}")
 
     def read(self, device: Capture) -> dict[str, Setting]:
-        """Every control, its limits, its value, and the value wanted if there is one."""
+        """Read every control that the camera has."""
         wanted = self._wanted
         return {
             control.name: {
@@ -110,10 +114,10 @@ class Controls:
         }
 
     def change(self, device: Capture, values: Mapping[str, int]) -> None:
-        """Want other values from now on, and set them.
+        """Set values, now and whenever the camera is opened.
 
         Raises:
-            ValueError: A name or value that the camera cannot have; nothing was changed.
+            ValueError: There is no such control, or it cannot have this value; nothing was changed.
         """
         known = {control.name: control for control in device.controls()}
         for name, value in values.items():
@@ -126,7 +130,7 @@ class Controls:
         self.changed.update(values)
 
     def _say_once(self, name: str, wanted: int, reason: str, **facts: str) -> None:
-        """Warn of a control, not at each opening: an automatic one has another value each time."""
+        """Warn of a control, but not again at each opening."""
         if self.said.get(name) != wanted:
             self.said[name] = wanted
             log.warning("controls.differ", reason=reason, **facts)

@@ -1,4 +1,4 @@
-"""Encoder: makes JPEG images of a camera's raw pictures, always of the newest."""
+"""Encoder: makes JPEG images of a camera's raw pictures, always of the newest one."""
 
 import asyncio
 import math
@@ -15,20 +15,20 @@ from mjrelay.sources.v4l2.reading import Reader
 _PASSED_OVER = "came faster than it could be encoded"
 
 InThread = Callable[[Callable[[], bytes]], Awaitable[bytes]]
-"""Does work in the device's thread, and waits for it."""
+"""Awaits a call that is made in the device's thread."""
 
 
 class Encoder:
-    """Encodes one stream's pictures while somebody watches, and now and then while nobody does.
+    """Encodes the pictures of one stream: all while the camera is watched, else a few.
 
-    Encoding may take longer than the camera takes for a picture. So each that comes replaces the
-    one that still waits: what is shown is as new as can be.
+    Pictures may come faster than they can be encoded. So each new picture replaces the one that
+    still waits to be encoded, and the images shown are as new as can be.
 
     Args:
-        mode: What the device was set to.
+        mode: The mode that the device was set to.
         unwatched_every: Seconds from one encoded picture to the next while nobody watches.
-        is_watched: Tells whether anybody does.
-        tally: Where pictures are counted that are not shown.
+        is_watched: Tells whether the camera is watched.
+        tally: Counts the pictures that are not encoded.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Encoder:
         self._taken_at = -math.inf
 
     def take(self, picture: Buffer) -> None:
-        """Let a picture wait to be encoded, if it is worth that."""
+        """Let a picture wait to be encoded, if it is whole and due."""
         width, height = self._size
         if len(picture.data) != width * height * 2:
             self._tally.dropped["corrupt"] += 1
@@ -54,12 +54,12 @@ class Encoder:
             self._changed.set()
 
     async def show_all(self, show: Show, reader: Reader, in_thread: InThread) -> None:
-        """Encode and show pictures until the reading fails, which is raised.
+        """Encode and show pictures until the reader fails, and raise its failure.
 
         Args:
-            show: What to do with each image.
-            reader: It hands its buffers to `take`.
-            in_thread: Where to encode: the event loop has no time for that.
+            show: Takes each image.
+            reader: Hands its buffers to `take`.
+            in_thread: Makes a call in the device's thread: encoding would hold up the event loop.
         """
         reader.failure.add_done_callback(lambda _: self._changed.set())
         while not reader.failure.done():
@@ -76,6 +76,6 @@ class Encoder:
 
 
 def _encode(data: bytes, size: tuple[int, int]) -> bytes:
-    from mjrelay import pictures  # noqa: PLC0415 - Pillow, only where it is needed
+    from mjrelay import pictures  # noqa: PLC0415 - loads Pillow, which few cameras need
 
     return pictures.encode_yuyv(data, size)

@@ -1,6 +1,6 @@
-"""Opener: find a video device, open it, make it ours; and say why that cannot be.
+"""Opener: finds a video device, opens it, claims and starts it; or tells why that failed.
 
-All of it may block: it runs in the device's thread.
+Every method may block, and is called in the device's thread.
 """
 
 import math
@@ -25,21 +25,22 @@ log = structlog.get_logger()
 
 
 class Opener:
-    """One address's way to a device that streams.
+    """Opens and starts the device of one address.
 
     Args:
         address: The device's path or USB ids.
         config: The camera's options.
-        controls: Its settings as they should be.
-        devices: The computer's.
-        timing: How long to wait for what.
+        controls: The settings that the camera should have.
+        devices: The devices of the computer.
+        timing: How long to wait for the device.
 
     Attributes:
-        node: The node found latest; None while there is none.
-        holders: Which processes have the device, while that keeps us from it.
+        node: The node that was found last; None if none was found.
+        holders: The processes that have the device open and so keep mjrelay from it.
         facts: What was found, for `mjrelay probe`.
-        seen: The camera we streamed from: a bare number is followed to it, and to no other.
-        name_suggested: Whether the log was told of a better name.
+        seen: The device that was streamed from last. An address like /dev/video0, whose number may
+            pass to another camera, leads to this device only.
+        name_suggested: Whether a better address was logged.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Opener:
         self.name_suggested = False
 
     def succeed(self, before: "Opener") -> None:
-        """Take over what the opener of the same address knew before a reload."""
+        """Take over what the opener before a reload has learnt of the same address."""
         self.seen = before.seen
         self.name_suggested = before.name_suggested
 
@@ -72,7 +73,7 @@ class Opener:
         """Find, open, configure and start the device. The caller closes it, whatever happens.
 
         Raises:
-            SourceError: With what is in the way.
+            SourceError: The device cannot be found or started.
         """
         node = self._open_node(device)
         has: list[Mode] = []
@@ -100,8 +101,11 @@ class Opener:
         mode: Mode | None = None,
         has: list[Mode] | None = None,
     ) -> SourceError:
-        """What an error of the device means, and who holds it if it is busy. Closes the device."""
-        device.close()  # or we would find ourselves among those who hold it
+        """The source error for a failed request. Closes the device first.
+
+        If the device is busy, this searches for the processes that have it open.
+        """
+        device.close()  # or we would find ourselves among its holders
         node = self.node
         self.holders = ()
         if node is None or not self._devices.is_there(node):
@@ -115,15 +119,15 @@ class Opener:
         return failures.source_error(error, kernel=kernel, mode=mode, has=has or [])
 
     def find(self, seen: UsbDevice | None = None) -> VideoNode:
-        """The node there is now. Raises SourceError while there is none.
+        """Find the node that the address names now. Raises SourceError if there is none.
 
         Args:
-            seen: The device it was behind, where the caller knows that better.
+            seen: The device that should be behind it; by default the one streamed from last.
         """
         return self._devices.find(self._address, seen=seen or self.seen)
 
     def _open_node(self, device: Capture) -> VideoNode:
-        """Open the node that gives pictures; refuse one that was named and does not."""
+        """Open the node that gives pictures. Refuse a path to another node of the same device."""
         self.node, self.holders = None, ()
         named = self.find()
         for node in [named, *self._devices.siblings(named)]:
@@ -147,7 +151,7 @@ class Opener:
         )
 
     def _open_when_allowed(self, device: Capture, node: VideoNode) -> bool:
-        """Open a node; one that has just appeared is given a moment until we may."""
+        """Open a node. If it has just appeared, wait until udev allows us to."""
         while True:
             try:
                 return device.open(node.path)
@@ -166,7 +170,7 @@ class Opener:
         return chosen
 
     def _look_for_holders(self, node: VideoNode) -> None:
-        """Search, unless those found a moment ago still have it."""
+        """Search for holders, unless those of a recent search still have the device."""
         is_fresh = time.monotonic() - self._searched_at < self._timing.search_every
         known = self._found_holders.found
         still = [self._devices.still_holds(holder, node.number) for holder in known]
@@ -185,12 +189,12 @@ class Opener:
         }
 
     def _tell_of_another_port(self, node: VideoNode) -> None:
-        """Say that it was moved: nothing but the port tells some cameras from their twins."""
+        """Log that the camera is at another port: it might be another one of the same model."""
         if self.seen and node.usb and node.usb.port != self.seen.port:
             log.info("camera.moved", port=node.usb.port, was=self.seen.port, now=node.path)
 
     def _suggest(self, name: str | None, node: VideoNode) -> None:
-        """Suggest a better name, once: a bare number may be another camera's after a reboot."""
+        """Log a better address, once: /dev/videoN may be another camera after a reboot."""
         if name and self._address.path.startswith("/dev/video") and not self.name_suggested:
             self.name_suggested = True
             log.info("camera.stable_name", source=self._address.label, better=name, now=node.path)

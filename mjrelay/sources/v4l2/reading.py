@@ -1,4 +1,4 @@
-"""Reader: takes a device's buffers in the event loop, as the kernel says that they are filled."""
+"""Reader: takes a device's buffers in the event loop, when the kernel says that one is filled."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,11 +18,11 @@ class ReadFailed(Exception):
 
 
 class Reader:
-    """Hands on each buffer of a device while entered.
+    """Hands each buffer of a device to `take` while entered.
 
     Args:
-        device: It is open and has been started.
-        take: What is done with each buffer. It never blocks.
+        device: A device that was started.
+        take: Takes each buffer. It never blocks.
 
     Attributes:
         failure: Never has a result. Its exception is what ended the reading: ReadFailed, or
@@ -48,19 +48,19 @@ class Reader:
     ) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)  # a dead device stays readable for ever
         if not self.failure.cancel() and not self.failure.cancelled():
-            self.failure.exception()  # or asyncio complains that nobody has asked for it
+            self.failure.exception()  # or asyncio would log that nobody has retrieved it
 
     def look(self) -> None:
-        """Ask for a buffer though the kernel has not called: the device may be gone."""
-        self._context.run(self._read)  # so that what is logged names the camera
+        """Ask for a buffer now, to notice at once if the device is gone."""
+        self._context.run(self._read)  # in the camera's context, so that log lines name it
 
     def drain(self) -> None:
-        """Take every buffer that is filled by now."""
+        """Take every buffer that is filled now."""
         while self._read():
             pass
 
     def _read(self) -> bool:
-        """Take one buffer. False: none is filled, or the reading has ended."""
+        """Take one buffer. Returns False if none is filled, or the reading has ended."""
         if self.failure.done():
             return False
         try:

@@ -1,7 +1,8 @@
 """V4l2Source: a camera of this computer, followed wherever it is plugged in.
 
-All that may block runs in the device's own thread, in order: so a close always comes behind an open
-that was given up. Pictures are read in the event loop, when the kernel says that one is there.
+All calls that may block are made in the device's own thread, one after the other. So the device is
+never closed before an opening that we stopped waiting for has ended. Buffers are read in the event
+loop, when the kernel says that one is filled.
 """
 
 import asyncio
@@ -52,16 +53,17 @@ class V4l2Source(Source):
     Args:
         address: The device's path or USB ids.
         config: The camera's options.
-        kept: The device, where systemd keeps it from one process to the next.
-        devices: Those of another computer than this one, for tests.
-        timing: How long to wait for what.
+        kept: The descriptor of the device that systemd keeps from one process to the next.
+        devices: The devices of the computer; tests hand in their own.
+        timing: How long to wait for the device.
 
     Attributes:
-        address: As given. Its successor after a reload needs this and the following.
-        controls: Its settings as they should be.
-        opener: Finds and opens the device.
+        address: The device's path or USB ids. After a reload, the new source of the same address
+            takes over the other attributes.
+        controls: The settings that the camera should have.
+        opener: Finds, opens and starts the device.
         worker: The device's thread.
-        cost_told: Whether the log was told that its pictures are encoded.
+        cost_told: Whether it was logged that pictures are encoded.
     """
 
     def __init__(
@@ -75,13 +77,13 @@ class V4l2Source(Source):
     ) -> None:
         self.label = address.label
         self.tally = Tally()
-        # To open, to show the first picture, to explain why it fails, to close.
+        # Time to open, to show the first image, to explain a failure, and to close.
         self.patience = 2 * timing.open_timeout + timing.close_timeout + config.first_frame_timeout
         self.address = address
         self._devices = devices or Devices()
         self._timing = timing
         self._offer_remedies(config)
-        # A camera that nobody watches must not look silent.
+        # At least twice per stall timeout: a camera that nobody watches must not look silent.
         self._unwatched_every = min(timing.unwatched_every, config.stall_timeout / 2)
         self._kept = kept or Kept()
         self._max_frame = config.max_frame
@@ -90,9 +92,9 @@ class V4l2Source(Source):
         self.worker = Worker(f"v4l2:{self.label}")
         self._reader: Reader | None = None
         self._device: Capture | None = None
-        # What systemd keeps is changed by both threads.
+        # Held while `_kept` or `_opening` is used: the event loop and the device's thread do.
         self._keeping = threading.Lock()
-        # What is to be kept when it has been opened; None once that was given up.
+        # The device that systemd shall keep once it is open; None after that was given up.
         self._opening: Capture | None = None
         self.cost_told = False
         self._watched = False
@@ -114,23 +116,23 @@ class V4l2Source(Source):
         self.stalled_hint = self.silent_hint
 
     def succeed(self, before: Source) -> None:
-        """Take over what was learnt, and what people have set, where the camera is the same."""
+        """Take over what was learnt and what people have set, if the address is the same."""
         super().succeed(before)
         if isinstance(before, V4l2Source) and before.address == self.address:
             self.controls.succeed(before.controls)
             self.opener.succeed(before.opener)
             self.cost_told = before.cost_told
-            # It may still be closing: what comes next waits for its turn.
+            # The old source may still be closing in this thread: our calls wait for their turn.
             self.worker = before.worker
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Which processes have the device, while that keeps us from it."""
+        """The processes that have the device open and so keep mjrelay from it."""
         return self.opener.holders
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
-        """Open the device and start it."""
+        """Find, open and start the device while entered."""
         device = self._opening = self._devices.capture()
         try:
             mode = await self._answered(partial(self._start, device))
@@ -141,19 +143,19 @@ class V4l2Source(Source):
             await self._close(device)
 
     def facts(self) -> dict[str, Any]:
-        """The device, its modes and the one in use."""
+        """The device, its modes and the mode in use, for `mjrelay probe`."""
         return self.opener.facts
 
     def watch(self, *, watched: bool) -> None:
-        """While nobody is looking, encode a picture now and then only."""
+        """Note whether the camera is watched; if not, only few pictures are encoded."""
         self._watched = watched
 
     def hand_over(self) -> None:
-        """Leave the device with systemd when closed, for the next process."""
+        """Note that mjrelay ends: closing must leave the device with systemd."""
         self._handing_over = True
 
     def hotplug(self, event: Hotplug) -> bool:
-        """Look again, if it may be ours: at the device in use, or for one that we miss."""
+        """Note that a device came or went. If it may be ours, look whether ours is still there."""
         node = self.opener.node
         ours = node is None or event.path in ("", node.path)
         if ours and self._reader:
@@ -161,31 +163,31 @@ class V4l2Source(Source):
         return ours
 
     async def read_controls(self) -> dict[str, Setting]:
-        """Its settings, as the web shows them."""
+        """The camera's controls by name."""
         return await self._with_device(self.controls.read)
 
     async def change_controls(self, values: Mapping[str, int]) -> None:
-        """Set some, now and after every opening."""
+        """Set some controls, now and whenever the camera is opened."""
         await self._with_device(partial(self.controls.change, values=values))
 
     # In the device's thread
 
     def _submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Let work that may block wait for its turn in the device's thread."""
-        known = copy_context()  # so that what is logged there names the camera
-        return self.worker.submit(partial(known.run, work))
+        """Queue a call for the device's thread."""
+        context = copy_context()  # so that log lines from the thread name the camera
+        return self.worker.submit(partial(context.run, work))
 
     async def _call(self, work: Callable[[], T]) -> T:
-        """Do work in the device's thread.
+        """Await a call in the device's thread.
 
         Raises:
-            TimeoutError: It goes on there, and what is called next waits for its turn.
+            TimeoutError: The call goes on in the thread, and later calls wait for it.
         """
         async with asyncio.timeout(self._timing.open_timeout):
             return await asyncio.wrap_future(self._submit(work))
 
     async def _answered(self, work: Callable[[], T]) -> T:
-        """Do work in the device's thread. Raises SourceBroken if that takes too long."""
+        """Await a call in the device's thread. Raises SourceBroken if that takes too long."""
         try:
             return await self._call(work)
         except TimeoutError as error:
@@ -194,7 +196,7 @@ class V4l2Source(Source):
             ) from error
 
     async def _with_device(self, work: Callable[[Capture], T]) -> T:
-        """Do something with the open device."""
+        """Await a call with the open device. Raises SourceUnreachable if it does not answer."""
         if self._device is None:
             raise SourceUnreachable("the camera is not open", "try again when it streams")
         try:
@@ -205,25 +207,25 @@ class V4l2Source(Source):
             raise SourceUnreachable(f"the camera does not answer: {error.strerror}") from error
 
     def _start(self, device: Capture) -> Mode:
-        """Start the device: the one that was kept for us, or anew."""
+        """Start the device; if systemd has kept it open for us, with that descriptor."""
         with self._keeping:
             fd = self._kept.take()
         if fd is not None:
             device.adopt(fd)
         mode = self.opener.start(device)
         with self._keeping:
-            if device is self._opening:  # else it was given up, and its successor's may be kept
+            if device is self._opening:  # else it was given up, and must not be kept any more
                 self._kept.keep(device.fileno())
         return mode
 
     async def _close(self, device: Capture) -> None:
-        """Close behind whatever still runs in the thread; wait for it, but not for ever."""
+        """Close the device after the call that still runs in the thread; wait a limited time."""
         with self._keeping:
             self._opening = None
             if not self._handing_over:
                 self._kept.drop()
         close = device.leave if self._handing_over else device.close
-        # Not cancelled when the wait is: it must happen in any case.
+        # asyncio.wait does not cancel it: the device is closed even if our wait is cancelled.
         closing = asyncio.wrap_future(self.worker.submit(close))
         await asyncio.wait({closing}, timeout=self._timing.close_timeout)
 
@@ -241,7 +243,7 @@ class V4l2Source(Source):
 
     @contextmanager
     def _reading(self, device: Capture, take: Callable[[Buffer], None]) -> Iterator[Reader]:
-        """Let `take` have each buffer that is not damaged."""
+        """Hand each buffer that is not damaged to `take` while entered; count the damaged ones."""
 
         def take_if_whole(buffer: Buffer) -> None:
             if buffer.is_damaged:
@@ -265,7 +267,7 @@ class V4l2Source(Source):
             await reader.failure
 
     def _framed(self, data: bytes) -> list[bytes]:
-        """The image in one buffer, checked and mended. Each buffer stands for itself."""
+        """The image in one buffer, checked and mended; none if it holds no usable image."""
         image = plain_image(data)
         if image and len(image) <= self._max_frame:
             return [image]
@@ -300,12 +302,12 @@ class V4l2Source(Source):
     # Remedies
 
     async def _release(self) -> None:
-        """Let go of everything, and stay away until the kernel has put the camera to sleep."""
+        """Release everything, and leave the camera alone until the kernel has suspended it."""
         gc.collect()  # a mapping kept alive by a traceback would hold the camera
         await asyncio.sleep(self._timing.suspended_after)
 
     async def _reset(self, act: Callable[[UsbDevice], None]) -> None:
-        """Make the device leave the bus and come back, unless another program has taken it."""
+        """Reset the device with `act`, unless another program has it open."""
         resetting = self._submit(
             partial(
                 reset_unless_held,
@@ -323,6 +325,6 @@ class V4l2Source(Source):
             raise RemedyFailed(
                 f"the USB reset got no answer within {self._timing.reset_timeout:g} s",
                 _REPLUG,
-                # One that has begun goes on; one whose turn has not come is left out.
+                # If its turn in the thread has come, it goes on; if not, it is never made.
                 done=not resetting.cancel(),
             ) from error
