@@ -1,1 +1,1 @@
-"""The daemon among other services: its logs, what systemd and it tell each other, its rights."""
+"""Service: the daemon's logs, its talk with systemd, and its rights."""

@@ -10,15 +10,16 @@ import structlog
 
 from mjrelay.configuration.address import redact
 
-# syslog(3)
+# The priorities of syslog(3) by log level.
 _PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 def set_up_logs(level: int) -> None:
-    """Send our log, and that of the libraries, to standard error.
+    """Send the log lines of mjrelay and of its libraries to standard error.
 
     Args:
-        level: Of `logging`; DEBUG shows every retry, and what `exec:` programs say.
+        level: The lowest level to show, as in `logging`. DEBUG shows every retry, and what `exec:`
+            programs write to their standard error.
     """
     on_terminal = sys.stderr.isatty()
     for_people = [
@@ -49,13 +50,13 @@ def set_up_logs(level: int) -> None:
 def _begin_with_what_happened(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Put first what a person looks for."""
+    """Put event, camera and level first, for people who read the JSON."""
     first = {key: event.pop(key) for key in ("event", "camera", "level") if key in event}
     return {**first, **event}
 
 
 def _tell_the_journal_how_grave(_logger: Any, method: str, line: str) -> str:
-    """Begin a line with its priority, as sd-daemon(3) has it: for `journalctl -p warning`."""
+    """Begin a line with its priority as in sd-daemon(3), for `journalctl -p warning`."""
     return f"<{_PRIORITIES.get(method, 6)}>{line}"
 
 
@@ -66,7 +67,7 @@ def is_journal() -> bool:
 
 
 def _redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
-    """Keep credentials out of every line, whoever wrote it."""
+    """Remove credentials from every line, those of libraries included."""
     return _redacted(event)
 
 
@@ -83,7 +84,7 @@ def _redacted(value: Any) -> Any:
 
 
 class _Forward(logging.Handler):
-    """Gives the libraries' log records the form of ours."""
+    """Writes the libraries' log records in the form of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

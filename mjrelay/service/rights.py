@@ -1,4 +1,4 @@
-"""What the programs that we start may do: less than we may."""
+"""Rights: programs that we start may do less than mjrelay itself."""
 
 import ctypes
 import os
@@ -15,10 +15,7 @@ log = structlog.get_logger()
 
 
 def withhold_capabilities() -> None:
-    """Withhold the capabilities that systemd gave us from the programs of `exec:` sources.
-
-    Ours remain.
-    """
+    """Let the programs of `exec:` sources inherit none of the capabilities that systemd gave us."""
     if _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0):
         log.warning(
             "rights.not_withheld",

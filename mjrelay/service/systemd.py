@@ -1,7 +1,7 @@
-"""What systemd and we tell each other: that we are ready and alive, and what it keeps for us.
+"""Talking with systemd: we tell it that we are ready and alive; it keeps descriptors for us.
 
 The protocols are those of sd_notify(3), sd_listen_fds(3) and FileDescriptorStoreMax= in
-systemd.service(5). Without systemd all of it does nothing.
+systemd.service(5). Without systemd, everything here does nothing.
 """
 
 import contextlib
@@ -16,21 +16,22 @@ from urllib.parse import quote
 
 import structlog
 
-# sd_listen_fds(3): the first descriptor that is handed over.
+# The first of the descriptors that systemd hands over, by sd_listen_fds(3).
 _FIRST_FD = 3
-# The names of what we let systemd keep begin so, to tell it from the sockets of a socket unit.
+# The descriptors that we let systemd keep have names that begin with these, unlike the sockets of a
+# socket unit.
 _DEVICE, _LISTENER = "camera-", "listen-"
-# systemd ignores a message of more than 4096 bytes, and one with a NUL.
+# Bytes of one line. systemd ignores a message of more than 4096 bytes, and one that holds a NUL.
 _LONGEST = 3500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# What was taken out of the environment.
+# Variables that `take_variables` has removed from the environment.
 _variables: dict[str, str] = {}
 
 log = structlog.get_logger()
 
 
 def take_variables() -> None:
-    """Take what is for us alone out of the environment: programs that we start must not see it."""
+    """Remove from the environment what only we should see, and not the programs that we start."""
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         if name in os.environ:
             _variables[name] = os.environ.pop(name)
@@ -41,19 +42,19 @@ def _variable(name: str) -> str:
 
 
 def is_there() -> bool:
-    """Whether systemd has started us and listens."""
+    """Whether systemd has started us, and listens to what we tell it."""
     return bool(_variable("NOTIFY_SOCKET"))
 
 
 def notify(*lines: str, fds: Sequence[int] = ()) -> bool:
     """Tell systemd something, such as "READY=1". Never waits; any thread may call it.
 
-    What systemd cannot take now, because it is busy or gone, disturbs nobody. It is told before the
-    next message, unless it is only a sign of life or a status: those come again by themselves.
+    A message that systemd cannot take now, because it is busy or gone, is sent before the next
+    message, unless it is a sign of life or a status: newer ones follow anyway.
 
     Args:
         lines: Assignments as in sd_notify(3).
-        fds: Descriptors that go with them.
+        fds: Descriptors to send with them.
 
     Returns:
         Whether there is a systemd to be told.
@@ -66,41 +67,36 @@ def notify(*lines: str, fds: Sequence[int] = ()) -> bool:
 
 @dataclass(frozen=True)
 class _Message:
-    """What is told at once.
-
-    Attributes:
-        lines: Its assignments.
-        fds: Descriptors that go with them.
-    """
+    """One message to systemd: assignments as in sd_notify(3), and descriptors to send with them."""
 
     lines: tuple[str, ...]
     fds: tuple[int, ...] = ()
 
     @property
     def must_arrive(self) -> bool:
-        """Whether nothing else will say the same later."""
+        """Whether no later message will say the same."""
         return any(not line.startswith(("WATCHDOG=", "STATUS=")) for line in self.lines)
 
     def replaces(self, other: "_Message") -> bool:
-        """Whether another one, not told yet, need not be told before this one."""
+        """Whether an unsent message need not be sent any more, because this one follows."""
         if self.lines[0] == "FDSTOREREMOVE=1":
-            return self.lines[1] in other.lines  # whatever was to be done under that name
+            return self.lines[1] in other.lines  # it concerns a descriptor of the same name
         return not self.fds and self.lines[0] == other.lines[0]
 
     def kept(self) -> "_Message":
-        """The same with descriptors of its own."""
+        """The same message with copies of its descriptors."""
         return replace(self, fds=tuple(map(os.dup, self.fds)))
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors of a copy."""
         for fd in self.fds:
             os.close(fd)
 
 
 class _Outbox:
-    """Sends messages in their order, and those that must arrive again until they could be sent.
+    """Sends messages in order. It keeps those that must arrive until they have been sent.
 
-    The lock is never held while anything is waited for.
+    Nothing waits while the lock is held.
     """
 
     def __init__(self) -> None:
@@ -109,7 +105,7 @@ class _Outbox:
         self._unsent: list[_Message] = []
 
     def send(self, message: _Message, address: str) -> None:
-        """Send what is unsent, and then a message."""
+        """Send the unsent messages, and then this one."""
         with self._lock:
             if address != self._address:
                 self._address = address
@@ -137,7 +133,7 @@ _outbox = _Outbox()
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[socket.socket]:
-    """A socket that leads to systemd, and refuses what would have to wait."""
+    """A socket connected to systemd, on which sending fails where it would have to wait."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
@@ -145,7 +141,7 @@ def _connected(address: str) -> Iterator[socket.socket]:
 
 
 def _send(sock: socket.socket, message: _Message) -> None:
-    """Send a message. One that can never be sent is dropped: it would be in the way of others.
+    """Send a message. One that can never be sent is dropped, or it would hold up all others.
 
     Raises:
         BlockingIOError: systemd's queue is full.
@@ -159,33 +155,33 @@ def _send(sock: socket.socket, message: _Message) -> None:
 
 
 def _sendable(text: str) -> bytes:
-    """A text as systemd takes it: one line of UTF-8, not too long."""
+    """A text in the form that systemd accepts: one line of UTF-8, not too long."""
     line = _CONTROL.sub(" ", text).encode(errors="replace")
     return line[:_LONGEST].decode(errors="ignore").encode()
 
 
 def reloading() -> None:
-    """Tell that the configuration is being read; "READY=1" ends that."""
+    """Tell systemd that the configuration is being read again. "READY=1" ends that."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notify("RELOADING=1", f"MONOTONIC_USEC={now}")
 
 
 def watchdog_interval() -> float | None:
-    """Seconds within which systemd expects "WATCHDOG=1" again, or None."""
+    """Seconds within which systemd expects the next "WATCHDOG=1"; None if it expects none."""
     microseconds = _variable("WATCHDOG_USEC")
     ours = _variable("WATCHDOG_PID") in ("", str(os.getpid()))
     return int(microseconds) / 1e6 if ours and microseconds.isdecimal() else None
 
 
 class Kept:
-    """One descriptor that systemd keeps while we are restarted: a device, or a listening socket.
+    """A descriptor that systemd keeps while mjrelay is restarted: of a device or listening socket.
 
-    A device stays open and claimed, so that no other program gets it in between; clients that
-    connect in between wait for the next process to answer. Any thread may use it; nothing waits.
+    So a device stays claimed, and no other program gets it in between; and clients that connect in
+    between wait for the next process to answer. Any thread may call the methods; none waits.
 
     Args:
-        name: What systemd knows it by; empty for what is not kept.
-        fd: What the process before us had it keep.
+        name: The name under which systemd keeps it; empty if it is not to be kept.
+        fd: The descriptor that the process before us has left with systemd, if any.
     """
 
     def __init__(self, name: str = "", fd: int | None = None) -> None:
@@ -194,23 +190,27 @@ class Kept:
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
-        """The kept descriptor, which the caller closes; None if there is none, or none any more."""
+        """The descriptor of the process before us, once, to be closed by the caller; or None."""
         with self._lock:
             fd, self._fd = self._fd, None
         return fd
 
     def keep(self, fd: int) -> bool:
-        """Keep this one for the process after us. False: there is no systemd that would.
+        """Have systemd keep a descriptor for the process after us, in place of any before.
 
-        systemd lets go of a device by itself when it is unplugged. (That is why its polling stays
-        on: a dead descriptor would pin the device's number.)
+        When a device is unplugged, systemd closes its descriptor by itself. (We do not set
+        FDPOLL=0, which would prevent that: the dead descriptor would keep the device's number in
+        use.)
+
+        Returns:
+            Whether there is a systemd that keeps it.
         """
         with self._lock:
             self._drop()
             return bool(self._name) and notify("FDSTORE=1", f"FDNAME={self._name}", fds=[fd])
 
     def drop(self) -> None:
-        """Keep it no longer."""
+        """Have systemd keep nothing any more under this name."""
         with self._lock:
             self._drop()
 
@@ -223,7 +223,9 @@ class Kept:
 
 
 class Inheritance:
-    """What systemd handed us at start. Made once: reading it takes it out of the environment.
+    """The descriptors that systemd handed us at the start.
+
+    Make it once only: it removes the variables that announce them from the environment.
 
     Attributes:
         sockets: The listening sockets of a socket unit.
@@ -253,20 +255,20 @@ class Inheritance:
                 )
 
     def device(self, camera: str) -> Kept:
-        """The device of a camera."""
+        """The kept device of a camera."""
         return self._named(_DEVICE + camera)
 
     def listener(self, address: str) -> Kept:
-        """The socket that listens on an address."""
+        """The kept socket that listens on an address."""
         # sd_notify(3) allows printable ASCII but no colon.
         return self._named(_LISTENER + quote(os.fsencode(address), safe="/[]@"))
 
     def drop_listeners(self) -> None:
-        """Let go of the sockets nobody has asked for: they are in the way of others."""
+        """Drop the sockets that were not asked for: they may keep others from listening."""
         self._drop(_LISTENER)
 
     def drop_the_rest(self) -> None:
-        """Let go of what nobody has asked for: the configuration no longer has it."""
+        """Drop all that was not asked for: the configuration no longer needs it."""
         self._drop("")
 
     def _drop(self, prefix: str) -> None:
@@ -278,7 +280,10 @@ class Inheritance:
 
 
 def _handed_over() -> Iterator[tuple[str, int]]:
-    """Name and number of each descriptor we were started with. Our children must not see them."""
+    """Name and number of each descriptor that systemd hands over.
+
+    The variables are removed from the environment: they are not for the programs that we start.
+    """
     pid, count, names = (os.environ.pop(f"LISTEN_{key}", "") for key in ("PID", "FDS", "FDNAMES"))
     if pid == str(os.getpid()) and count.isdecimal():
         known = names.split(":")
@@ -287,7 +292,7 @@ def _handed_over() -> Iterator[tuple[str, int]]:
 
 
 def _is_listening(fd: int) -> bool:
-    """Whether clients can connect to what is behind a descriptor."""
+    """Whether a descriptor is that of a listening stream socket."""
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
