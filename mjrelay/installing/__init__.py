@@ -1,1 +1,1 @@
-"""Installing: what runs once, as root, to make a service of mjrelay."""
+"""Installing: makes a systemd service of mjrelay, once, as root."""

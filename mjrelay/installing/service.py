@@ -1,4 +1,4 @@
-"""Making a service of a program that pip, pipx or uv installed, and taking it away again."""
+"""Installing mjrelay as a systemd service after pip, pipx or uv, and uninstalling that."""
 
 import importlib.metadata
 import os
@@ -21,12 +21,12 @@ _WRITTEN = (_UNITS / _SERVICE, _UNITS / _SOCKET, _RULES, _USERS)
 _STARTER = "starter.toml"
 _USER = "mjrelay"
 
-# Where the Debian package has its unit; it does all of this by itself.
+# The unit of the Debian package, which installs the service by itself.
 _PACKAGED = (Path("/usr/lib/systemd/system") / _SERVICE, Path("/lib/systemd/system") / _SERVICE)
 _RUNS_SYSTEMD = Path("/run/systemd/system")
 _AS_IT_SAYS = "see what it says above; mend that and run this again"
 _AS_THE_LOG_SAYS = f"see: sudo journalctl -u {_SERVICE} -o cat -n 20"
-# What ProtectHome= and PrivateTmp= keep from the service.
+# Folders that ProtectHome= and PrivateTmp= hide from the service.
 _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 
 
@@ -34,12 +34,13 @@ def install(computer: Computer, program: Sequence[Path], config: Path | None = N
     """Install, enable and start the service; doing it again does no harm.
 
     Args:
-        computer: Where.
-        program: What the service starts, and then everything else that takes.
-        config: What it serves; None for the usual one, which is made if there is none.
+        computer: The computer to change.
+        program: The program that the service starts, and then everything that program needs.
+        config: The configuration to serve; None for /etc/mjrelay/mjrelay.toml, which is written if
+            it is missing.
 
     Raises:
-        InstallError: It cannot be, or a command failed.
+        InstallError: The service cannot be installed, or a command failed.
         ConfigError: The configuration has faults; nothing was done.
     """
     _refuse_without_systemd(computer)
@@ -48,13 +49,13 @@ def install(computer: Computer, program: Sequence[Path], config: Path | None = N
     config = config.absolute() if config else SYSTEM_CONFIG
     _refuse_what_is_hidden([*program, config])
     if config != SYSTEM_CONFIG or computer.has(config):
-        # The secrets may be credentials, which the service alone is given.
+        # Without secrets: they may be systemd credentials, which only the service is given.
         load_config(computer.at(config), with_secrets=False)
     carry_out(_installation(computer, program[0], config), computer)
 
 
 def uninstall(computer: Computer) -> None:
-    """Stop the service and remove what installing it made, but for a configuration with changes.
+    """Stop the service and remove what `install` made, but not a configuration that was changed.
 
     Raises:
         InstallError: The service is not ours to remove.
@@ -70,12 +71,12 @@ def uninstall(computer: Computer) -> None:
 
 
 def this_program() -> list[Path]:
-    """The program that runs, by the path people start it by, and all it needs.
+    """The path by which this program was started, and then everything the program needs.
 
-    Links are left as they are: what they lead to may have another name after an upgrade.
+    Links are not followed: after an upgrade they may lead elsewhere.
 
     Raises:
-        InstallError: It was not installed.
+        InstallError: There is no such program, since mjrelay is not installed.
     """
     started = Path(sys.argv[0]).absolute()
     if started.name != "mjrelay":  # python -m mjrelay
@@ -146,14 +147,14 @@ def _installation(computer: Computer, program: Path, config: Path) -> list[Step]
         Run(("udevadm", "trigger", "--subsystem-match=usb", "--action=change")),
         Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
         Run(("systemctl", "enable", _SERVICE), _AS_IT_SAYS),
-        # Not --now: one that runs has to become the one that was installed. systemd keeps its
-        # cameras meanwhile.
+        # Not enable --now, which would leave an older version running. systemd keeps the cameras'
+        # devices during the restart.
         Run(("systemctl", "restart", _SERVICE), _AS_THE_LOG_SAYS),
     ]
 
 
 def _removal(computer: Computer) -> list[Step]:
-    """What takes away all that there is of the service; no commands where nothing is."""
+    """The steps that remove what there is of the service; no commands if there is nothing."""
     units = [name for name in (_SERVICE, _SOCKET) if computer.has(_UNITS / name)]
     files = [Remove(path) for path in _WRITTEN if computer.has(path)]
     theirs = [
@@ -169,16 +170,16 @@ def _removal(computer: Computer) -> list[Step]:
         *files,
         *theirs,
         Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
-        # A pattern, since it is no fault that there is none.
+        # A pattern, which need not match: without one, the command fails if no unit has failed.
         Run(("systemctl", "reset-failed", "mjrelay.*")),
         Run(("udevadm", "control", "--reload")),
-        # Last: as long as there is a user, doing it again does the commands again.
+        # Last: if a step before it fails, there is still a user, and the next try runs all again.
         *([Run(("userdel", _USER), f"see what it still runs: ps -u {_USER}")] if has_user else []),
     ]
 
 
 def _removal_beside_the_package() -> list[Step]:
-    """What makes way for the package's own files, which ours hide; all else is the package's."""
+    """The steps that remove only our own files, which hide those of the Debian package."""
     return [
         *map(Remove, _WRITTEN),
         Run(("systemctl", "daemon-reload"), _AS_IT_SAYS),
@@ -188,7 +189,7 @@ def _removal_beside_the_package() -> list[Step]:
 
 
 def _has_user(computer: Computer) -> bool:
-    """Whether the service's user is where systemd-sysusers and userdel have theirs."""
+    """Whether /etc/passwd has the service's user: systemd-sysusers and userdel write there."""
     passwd = computer.at(Path("/etc/passwd"))
     return passwd.exists() and bool(
         re.search(rb"^%b:" % _USER.encode(), passwd.read_bytes(), re.MULTILINE)
@@ -196,22 +197,22 @@ def _has_user(computer: Computer) -> bool:
 
 
 def _unit(program: Path, config: Path) -> str:
-    """The service, with a start of its own."""
+    """The text of the service's unit, which starts this program with this configuration."""
     shipped = _shipped(_SERVICE)
     [start] = re.findall(r"^ExecStart=.*$", shipped, re.MULTILINE)
-    # A $ begins a variable in arguments only.
+    # In the program's path, unlike in its arguments, a $ begins no variable.
     argument = _quoted(config).replace("$", "$$")
     return shipped.replace(start, f"ExecStart={_quoted(program)} run --config {argument}")
 
 
 def _quoted(path: Path) -> str:
-    """A path as a word of ExecStart=."""
+    """A path, quoted as one word of ExecStart=."""
     text = str(path).replace("%", "%%").replace("\\", r"\\").replace('"', r"\"")
     return f'"{text}"' if set(text) & set(" \t'\"\\") else text
 
 
 def _shipped(name: str) -> str:
-    """The text of a file that comes with the program: in a wheel's share/mjrelay or a checkout."""
+    """The text of a file that comes with mjrelay: in a checkout, or a wheel's share/mjrelay."""
     checkout = _package().parent
     for path in (checkout / "systemd" / name, checkout / name):
         if path.is_file():

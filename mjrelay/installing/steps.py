@@ -1,4 +1,4 @@
-"""Changing a computer in steps that are known beforehand, and are done, or only told."""
+"""Steps that change a computer. All are known beforehand, and carried out or only printed."""
 
 import os
 import shlex
@@ -23,7 +23,9 @@ class Write:
     """A file to write.
 
     Attributes:
-        only_if_none: One that is there belongs to its user.
+        path: Where.
+        text: Its contents.
+        only_if_none: Leave a file alone that is there already: a person may have changed it.
     """
 
     path: Path
@@ -33,10 +35,11 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """A file to remove, or a folder with nothing left in it.
+    """A file to remove, or a folder if nothing is left in it.
 
     Attributes:
-        only_if: Remove it only while it has this text; None for any.
+        path: Where.
+        only_if: Remove the file only if this is its contents; None for any.
     """
 
     path: Path
@@ -48,7 +51,8 @@ class Run:
     """A command to run.
 
     Attributes:
-        hint: What to do when it fails; empty where that does no harm.
+        words: The program and its arguments.
+        hint: What to do when it fails; empty if its failure does no harm.
     """
 
     words: tuple[str, ...]
@@ -60,14 +64,14 @@ Step = Write | Remove | Run
 
 @dataclass(frozen=True)
 class Computer:
-    """What the steps are done to.
+    """The computer that steps change.
 
     Attributes:
-        root: Where its files begin.
-        say: Told each step.
-        start: Runs a command and returns its status.
-        dry_run: Only tell.
-        gone: What was removed, or would have been.
+        root: The folder that holds its files.
+        say: Prints a line for each step.
+        start: Runs a command and returns its exit status.
+        dry_run: Print the steps, and change nothing.
+        gone: The paths that were removed, or would have been without `dry_run`.
     """
 
     root: Path
@@ -77,19 +81,19 @@ class Computer:
     gone: set[Path] = field(default_factory=set)
 
     def at(self, path: Path) -> Path:
-        """Where a file of it is."""
+        """The path of one of its files, below its root."""
         return self.root / path.relative_to("/")
 
     def has(self, path: Path) -> bool:
-        """Whether there is such a file, folder or link, wherever that leads."""
+        """Whether there is such a file, folder or link, even a link that leads nowhere."""
         return os.path.lexists(self.at(path))
 
 
 def this_computer(*, dry_run: bool) -> Computer:
-    """The one we run on.
+    """The computer we run on.
 
     Raises:
-        InstallError: We may not change it.
+        InstallError: We have no right to change it.
     """
     if not dry_run and os.geteuid() != 0:
         raise InstallError("only root may do that: put sudo before it; --dry-run needs no rights")
@@ -97,10 +101,10 @@ def this_computer(*, dry_run: bool) -> Computer:
 
 
 def carry_out(steps: Iterable[Step], computer: Computer) -> None:
-    """Do the steps, one after the other.
+    """Carry out the steps, one after the other.
 
     Raises:
-        InstallError: One failed; those before it are done.
+        InstallError: A step failed. Those before it have been carried out.
     """
     for step in steps:
         if isinstance(step, Run):
@@ -138,7 +142,7 @@ def _write(step: Write, computer: Computer) -> None:
 
 
 def _has_text(path: Path, text: str) -> bool:
-    """Whether a file is the one we wrote. A link is none, and neither is what cannot be read."""
+    """Whether a file has this text. False for a link, and for a file that cannot be read."""
     try:
         return not path.is_symlink() and path.read_bytes() == text.encode()
     except OSError:
@@ -146,8 +150,8 @@ def _has_text(path: Path, text: str) -> bool:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a file in the place of what was there: a link, say, which nothing is written through."""
-    # The modes whatever root's umask: the service's user reads them.
+    """Write a file in place of what is there. A link is replaced, and its target left alone."""
+    # Set the modes, whatever root's umask is: the service's user must be able to read the file.
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True)
         path.parent.chmod(0o755)
@@ -163,7 +167,7 @@ def _remove(step: Remove, computer: Computer) -> None:
         _remove_folder(step.path, computer)
     elif computer.has(step.path):
         if step.only_if is not None and not _has_text(path, step.only_if):
-            return  # the folder says so
+            return  # the step that removes its folder says that it was kept
         computer.say(f"remove     {step.path}")
         computer.gone.add(path)
         if not computer.dry_run:
