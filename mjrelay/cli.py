@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ListenError as error:
         sys.exit(say_why(str(error), status=FAILED))
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone
+        sys.stderr.close()  # the program that read our output has ended
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -98,28 +98,37 @@ def _parser() -> argparse.ArgumentParser:
     probe = _command(commands, "probe", "open a source once and report on it", epilog=_SOURCES)
     probe.add_argument("source", metavar="SOURCE")
     probe.add_argument(
-        "--seconds", type=_duration, default=5.0, metavar="N", help="watch so long (default: 5)"
+        "--seconds",
+        type=_duration,
+        default=5.0,
+        metavar="N",
+        help="watch for N seconds (default: 5)",
     )
     probe.add_argument("--json", action="store_true", help="print JSON")
 
-    devices = _command(commands, "devices", "list the cameras of this computer and who has them")
+    devices = _command(
+        commands, "devices", "list the cameras of this computer and what uses them"
+    )
     devices.add_argument("--json", action="store_true", help="print JSON")
 
     reset = _command(commands, "reset", "reset a USB camera, as if its cable had been pulled")
     reset.add_argument("device", metavar="DEVICE", help="/dev/video0, /dev/v4l/… or usb:VVVV:PPPP")
     reset.add_argument(
-        "--force", action="store_true", help="even while another program has it, which ends that"
+        "--force", action="store_true", help="even if another program has it open, and so loses it"
     )
 
     install = _command(
         commands, "install-service", "make a systemd service of this program, and start it"
     )
     install.add_argument(
-        "--config", type=Path, metavar="FILE", help="what it serves instead of /etc/mjrelay's"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"the configuration to serve instead of {SYSTEM_CONFIG}",
     )
     uninstall = _command(commands, "uninstall-service", "stop the service and remove its files")
     for command in (install, uninstall):
-        command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     return parser
 
 
@@ -170,9 +179,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> int:
-    """Serve what a configuration says, which is read again when systemd or a person asks for it."""
+    """Serve the cameras of a configuration.
+
+    Args:
+        read: Reads the configuration, at first and at each reload.
+        can_reload: Whether it comes from a file, so that SIGHUP means to read it again.
+        verbose: Whether to log at level debug.
+    """
     if can_reload:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the file is being read
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # until the relay handles it: the file is read now anyway
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
     from mjrelay.service.rights import withhold_capabilities  # noqa: PLC0415
 
@@ -194,21 +211,21 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
         _greet([listener.address for listener in listeners])
-        # What is loaded stays. To look through it for garbage would hold all viewers up for 25 ms
-        # (measured) when many clients come at once.
+        # The modules that are loaded by now stay. If the garbage collector searched them when many
+        # clients come at once, that would hold up all of them for 25 ms (measured).
         gc.freeze()
         asyncio.run(serve())
     return OK
 
 
 def _allow_many_clients() -> None:
-    """Raise the limit of open files as far as we may: a client takes two."""
+    """Raise the limit of open files as far as we may: each client takes two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _greet(addresses: list[ListenAddress]) -> None:
-    """On a terminal, say where to look."""
+    """On a terminal, print the addresses to open in a browser."""
     if sys.stderr.isatty():
         for address in addresses:
             if not address.path:
@@ -217,11 +234,11 @@ def _greet(addresses: list[ListenAddress]) -> None:
 
 
 def _configured(options: argparse.Namespace, path: Path | None) -> Config:
-    """The configuration a `run` command line means.
+    """The configuration that a `run` command line asks for.
 
     Args:
         options: The command line.
-        path: The file to read, if it names no sources.
+        path: The file to read; None if the command line names sources instead.
     """
     listen = _listen_addresses(options.listen or [])
     if path is None:
@@ -289,7 +306,7 @@ def _probe(options: argparse.Namespace) -> int:
     config = config_of({"camera": address}, ())
 
     async def probing() -> Report:
-        # So that a program started for the probe ends with it.
+        # A program that the probe has started must be ended with it.
         task = asyncio.current_task()
         assert task
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -315,7 +332,7 @@ def _devices(options: argparse.Namespace) -> int:
     for device in devices:
         print(device.as_text(), end="\n\n")
     if not devices:
-        print("There is no camera here: plug one in, or look at what the kernel says: sudo dmesg")
+        print("There is no camera here. Plug one in, or see what the kernel says: sudo dmesg")
     elif any(device.holders.hidden for device in devices):
         print("Run as root to see what other users' programs hold: sudo mjrelay devices")
     return OK
@@ -364,19 +381,20 @@ def _change_service(options: argparse.Namespace) -> int:
 
 
 def _progress(text: str) -> None:
-    """On a terminal, show one changing line while the work lasts."""
+    """On a terminal, replace the line that tells how far the work is."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _complain(*sentences: str, status: int) -> int:
+    """Print sentences to standard error. Returns the exit status, for the caller to return."""
     for sentence in sentences:
         print(sentence.rstrip("\n"), file=sys.stderr)
     return status
 
 
 def _tell_the_log(*faults: str, status: int) -> int:
-    """Complain; in systemd's journal as all else there, so that `journalctl -p err` shows it."""
+    """Complain; in systemd's journal as a log line, so that `journalctl -p err` shows it."""
     import structlog  # noqa: PLC0415 - only where there is something to complain about
 
     from mjrelay.service.logs import is_journal, set_up_logs  # noqa: PLC0415

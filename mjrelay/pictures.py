@@ -1,7 +1,7 @@
-"""Pictures we draw ourselves: the test card, and the offline picture with its reason.
+"""Pictures that we draw or encode: the test card, the offline picture, and raw pictures of cameras.
 
-Pillow is imported here, and this module only when a picture is needed: a relay whose cameras are
-well never pays for it.
+This is the only module that imports Pillow. It is imported only when such a picture is needed, so
+that a relay whose cameras are well never pays for it.
 """
 
 import io
@@ -17,7 +17,7 @@ _MIN_FONT = 10
 
 
 def test_card(size: tuple[int, int], number: int, captured_at: float) -> bytes:
-    """A moving picture that shows its number and the time, so that lag and loss can be seen.
+    """Draw one image of the test card: with its number and time, so that lag and loss show.
 
     Args:
         size: Width and height in pixels.
@@ -45,15 +45,15 @@ test_card.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
 def offline_picture(
     size: tuple[int, int], *, camera: str, title: str, reason: str, hint: str, since: str
 ) -> bytes:
-    """The picture shown in place of a camera's own.
+    """Draw the picture that is shown in place of a camera's own.
 
     Args:
-        size: Width and height in pixels: the camera's own, so that pages do not jump.
-        camera: Its name.
+        size: Width and height in pixels: the camera's own, so that the layout of pages stays.
+        camera: The camera's name.
         title: One or two words for its state.
         reason: What happened.
         hint: What to do about it; may be empty.
-        since: When it happened, as people write it.
+        since: When it happened, as a text for people.
     """
     width, height = size
     image = Image.new("RGB", size, _DARK)
@@ -77,8 +77,9 @@ def offline_picture(
 def encode_yuyv(data: bytes, size: tuple[int, int]) -> bytes:
     """Make a JPEG of a picture in YUYV, the raw format of USB cameras.
 
-    Its bytes are Y U Y V: every second one is brightness, and those between are the two colours in
-    turn. Read as brightness with "transparency", and that once more, they fall into three planes.
+    The bytes are Y U Y V …: every other one is brightness (Y), and between them the two colour
+    values (U, V) take turns. Pillow can split bytes that take turns, as an image of brightness and
+    transparency ("LA"): first Y from UV, and then U from V.
 
     Args:
         data: Two bytes a pixel.

@@ -1,4 +1,4 @@
-"""Probe: open a source once, the way the daemon would, and report what it is like."""
+"""Probe: opens a source once, as the daemon would, and reports what it is like."""
 
 import asyncio
 import json
@@ -19,18 +19,21 @@ class Report:
     """What a probe found.
 
     Attributes:
-        source: Its address without credentials.
+        source: The source's address without credentials.
         reachable: Whether the source answered at all.
         facts: What opening it found: for HTTP the answer's status, headers and framing.
-        pictures: How many came.
-        seconds: From the first of them to the last.
-        first_after: Seconds from dialling to the first picture.
-        frame_bytes: Smallest, mean and largest picture.
-        tolerated: Quirks met and mended, with their counts.
-        dropped: Pictures dropped, by reason.
-        holders: Which processes have the device, if that is why it failed.
-        reason: Why it failed, if it did.
-        hint: What can be tried then.
+        pictures: How many pictures came.
+        seconds: Seconds from the first picture to the last.
+        first_after: Seconds from the beginning to the first picture; None if none came.
+        width: In pixels; None if not known.
+        height: In pixels; None if not known.
+        fps: Pictures per second; None for fewer than two pictures.
+        frame_bytes: Bytes of the smallest, the mean and the largest picture; None if none came.
+        tolerated: Deviations from the standards that were tolerated, and how often each was met.
+        dropped: How many pictures were dropped, by reason.
+        holders: The processes that have the device open, if that is why the probe failed.
+        reason: Why the probe failed; None if it did not.
+        hint: What a person can do about that.
     """
 
     source: str
@@ -50,12 +53,12 @@ class Report:
     hint: str | None = None
 
     def as_json(self) -> str:
-        """The report for programs."""
+        """The report as JSON, for programs."""
         values = asdict(self) | {"holders": [holder.as_values() for holder in self.holders]}
         return json.dumps(values, indent=2)
 
     def as_text(self) -> str:
-        """The report for people."""
+        """The report as lines for people."""
         rows: list[tuple[str, str]] = [("source", self.source)]
         for name, value in self.facts.items():
             values = value if isinstance(value, list) else [value] if value else []
@@ -83,12 +86,12 @@ class Report:
 async def probe(
     config: CameraConfig, *, seconds: float = 5.0, progress: Callable[[str], None]
 ) -> Report:
-    """Open a source once and watch it.
+    """Open a source once and watch it. A failure of the source goes into the report.
 
     Args:
-        config: The camera as the daemon would have it.
-        seconds: How long to watch after the first picture.
-        progress: Told now and then how far it is, and an empty text at the end, whatever that is.
+        config: The options that the camera would have in the daemon.
+        seconds: How long to watch after the first picture, in seconds.
+        progress: Shows a line on how far the probe is; an empty one at the end, even if it fails.
     """
     source = make_source(config)
     source.watch(watched=True)
@@ -133,5 +136,5 @@ async def probe(
 
 
 def _plain(value: object) -> str:
-    """A camera's words, without what could steer a terminal."""
+    """A text that a camera sent, without control characters, which a terminal would obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value))

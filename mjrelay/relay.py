@@ -1,4 +1,4 @@
-"""The daemon: cameras and the web server, from start to a clean end."""
+"""The daemon: runs cameras and the web server, from the start to a clean end."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,8 @@ from mjrelay.web.clients import Clients
 from mjrelay.web.listening import Listener
 from mjrelay.web.server import web_server
 
-# systemd's status line is refreshed so often, and its watchdog fed at least so.
+# Seconds from one status for systemd to the next. If systemd has a watchdog, each comes with a sign
+# of life, and more often if the watchdog needs that.
 _TELL_EVERY = 5.0
 
 log = structlog.get_logger()
@@ -31,8 +32,8 @@ class Orders:
     """What signals ask of the relay.
 
     Attributes:
-        stop: Set by SIGTERM and SIGINT, and by SIGHUP where there is no file to read again.
-        reload: Set by SIGHUP.
+        stop: Set by SIGTERM and SIGINT, and by SIGHUP if there is no file to read again.
+        reload: Set by SIGHUP if there is a file to read again.
     """
 
     def __init__(self) -> None:
@@ -41,10 +42,10 @@ class Orders:
 
     @contextlib.contextmanager
     def taken_from_signals(self, *, can_reload: bool) -> Iterator[None]:
-        """Take them from signals while entered.
+        """Take orders from signals while entered.
 
-        Without a file to read again, SIGHUP is a terminal that closes: programs of `exec:` sources
-        must not outlive it.
+        Without a file to read again, SIGHUP means that the terminal was closed. Then we stop: the
+        programs of `exec:` sources must not go on running without us.
         """
         loop = asyncio.get_running_loop()
         orders = {
@@ -72,15 +73,16 @@ async def relay(
     """Serve the configured cameras until told to stop.
 
     Args:
-        config: What to serve. A camera that is absent is a state, not a failure.
-        listeners: Where.
-        orders: When to end, clients and cameras side by side, nothing left behind; and when to read
-            the configuration again.
-        reread: Reads the configuration again; raises ConfigError if it has faults.
-        inheritance: What the process before us had systemd keep.
+        config: What to serve. Cameras may be absent: that is no failure.
+        listeners: The sockets to serve on.
+        orders: Tells when to stop, and when to read the configuration again.
+        reread: Reads the configuration again; raises ConfigError if it has faults. None if there is
+            no file to read.
+        inheritance: The descriptors that systemd handed us.
     """
     inheritance = inheritance or systemd.Inheritance()
-    # In two groups: where a helper crashes, the cameras are handed over before they are ended.
+    # Two groups: if a helper crashes, its group cancels only what is inside, down to `roster.end`,
+    # which hands devices over before it cancels the cameras. One group would cancel those first.
     async with asyncio.TaskGroup() as helping, asyncio.TaskGroup() as tasks:
         roster = Roster(tasks, inheritance.device)
         await roster.fit(config.cameras)
@@ -92,13 +94,13 @@ async def relay(
             helpers[name] = helping.create_task(work, name=name)
 
         def watch_devices() -> None:
-            """Listen to udev as soon as there is a camera whose coming and going it tells of."""
+            """Listen to udev from the time on when there is a camera of this computer."""
             local = (isinstance(c.config.source, V4l2Address) for c in roster.cameras.values())
             if "udev" not in helpers and any(local):
                 help_with("udev", _route_hotplug(roster.cameras))
 
         async def obey(reread: Callable[[], Config], clients: Clients) -> None:
-            """Read the configuration again, whenever that is asked for."""
+            """Read the configuration again at each order to reload."""
             server = config.server
             while await orders.reload.wait():
                 orders.reload.clear()
@@ -120,7 +122,7 @@ async def relay(
                 log.info("relay.stopping")
                 systemd.notify("STOPPING=1")
             finally:
-                # Each may take a second to say goodbye; clients and cameras do it side by side.
+                # Cameras may take a second or two to stop. Meanwhile `web_server` ends the clients.
                 roster.end()
                 for helper in helpers.values():
                     helper.cancel()
@@ -130,13 +132,13 @@ async def relay(
 async def _reload(
     server: ServerConfig, reread: Callable[[], Config], roster: Roster, clients: Clients
 ) -> str:
-    """Read the configuration again and do what has changed. A faulty one changes nothing.
+    """Read the configuration again and apply what has changed. With faults, nothing is applied.
 
     Returns:
-        What kept us from it; empty for nothing.
+        Why nothing was applied, as a status for people; empty if all went well.
     """
     try:
-        # In a thread that keeps nobody from ending: the file may be on a disk that hangs.
+        # In a thread that does not keep mjrelay from ending: the file's disk may hang.
         wanted = await asyncio.wrap_future(Worker("reload").submit(reread))
         if wanted.server != server:
             command = ": sudo systemctl restart mjrelay" if systemd.is_there() else ""
@@ -166,7 +168,7 @@ async def _reload(
 
 
 async def _route_hotplug(cameras: Mapping[str, Camera]) -> None:
-    """Tell the cameras of this computer what comes and goes. Without udev they look themselves."""
+    """Tell sources which devices come and go. Without udev, cameras retry once a second instead."""
     try:
         async with contextlib.aclosing(hotplug_events()) as events:
             async for event in events:
@@ -183,14 +185,14 @@ async def _route_hotplug(cameras: Mapping[str, Camera]) -> None:
 
 
 class _Voice:
-    """Tells systemd, again and again, how the cameras are, and that we are alive.
+    """Tells systemd again and again how the cameras are, and that mjrelay is alive.
 
-    It speaks from the loop that all else runs in: when that hangs, systemd hears nothing, and
-    starts us anew. A camera that is away is no reason; one whose own watch over its frames has
-    stopped is.
+    Its task runs in the same event loop as everything else: if that hangs, systemd gets no sign of
+    life, and restarts mjrelay. There is none either while a camera is stuck, which is a fault of
+    mjrelay itself; a camera that is absent or fails does not matter here.
 
     Attributes:
-        trouble: What is told before the cameras; empty for nothing.
+        trouble: Put before the states of the cameras; empty for nothing.
     """
 
     def __init__(self, cameras: Mapping[str, Camera]) -> None:
@@ -199,13 +201,13 @@ class _Voice:
         self._stuck: list[str] = []
 
     def tell(self, *lines: str) -> None:
-        """Tell how the cameras are, and what else there is to tell."""
+        """Send these lines to systemd, and a status line with the state of each camera."""
         summaries = (camera.summary for camera in self._cameras.values())
         status = " | ".join(filter(None, (self.trouble, *summaries)))
         systemd.notify(*lines, f"STATUS={status}")
 
     async def keep_telling(self) -> None:
-        """Tell it until cancelled."""
+        """Send status and signs of life until cancelled."""
         interval = systemd.watchdog_interval()
         every = min(_TELL_EVERY, interval / 3) if interval else _TELL_EVERY
         while True:

@@ -14,12 +14,12 @@ from mjrelay.sources import Source, keeps_device, make_source
 
 @dataclass(frozen=True)
 class Changes:
-    """What a new configuration did.
+    """What a new configuration has changed.
 
     Attributes:
         new: Names of the cameras that were added, in the order of the configuration.
-        changed: Names of those that have other options now.
-        gone: The cameras it no longer has.
+        changed: Names of the cameras with other options than before, in the same order.
+        gone: The cameras that were removed.
     """
 
     new: list[str]
@@ -28,11 +28,11 @@ class Changes:
 
 
 class Roster:
-    """Runs cameras, and replaces no more of them than a new configuration asks for.
+    """Runs the cameras of a configuration, and applies a new one with as little change as possible.
 
     Args:
-        tasks: Where their tasks live.
-        kept: The device which systemd keeps for a camera, by its name.
+        tasks: The group in which their tasks run.
+        kept: Given a camera's name, returns the device that systemd keeps for it.
 
     Attributes:
         cameras: By name, in the order of the configuration; changed in place.
@@ -48,8 +48,9 @@ class Roster:
     async def fit(self, configs: Mapping[str, CameraConfig]) -> Changes:
         """Run these cameras and no others.
 
-        A camera whose options have changed is opened anew, and keeps its viewers. One that is the
-        same notices nothing. What may fail comes first: then nothing has been changed yet.
+        A camera whose options have changed is opened anew, and keeps its viewers. A camera without
+        changes goes on undisturbed. What may fail is done first, so that an exception means that
+        nothing has changed.
         """
         async with self._fitting:
             return await self._fit(configs)
@@ -75,7 +76,7 @@ class Roster:
         return changes
 
     def end(self) -> None:
-        """Stop all of them, side by side; what the next process can take over stays as it is."""
+        """Begin to stop all cameras, and leave what the next process can take over."""
         for camera in self.cameras.values():
             camera.source.hand_over()
             camera.retire()
@@ -83,7 +84,7 @@ class Roster:
             task.cancel()
 
     def _camera(self, name: str, config: CameraConfig, sources: Mapping[str, Source]) -> Camera:
-        """The camera of that name: as it is, with another configuration, or new."""
+        """The camera of that name: undisturbed, or configured anew, or made."""
         camera = self.cameras.get(name)
         if camera is None:
             return Camera(name, config, sources[name])
@@ -106,10 +107,10 @@ class Roster:
 
 
 async def _made(configs: Mapping[str, CameraConfig], kept: Mapping[str, Kept]) -> dict[str, Source]:
-    """Make the sources, in a thread: to load what a kind of source needs would hold all viewers up.
+    """Make sources, in a thread, since the first of a kind loads libraries for a while.
 
     Raises:
-        Exception: One cannot be made, as when an upgrade has replaced a library under our feet.
+        Exception: One cannot be made, as when an upgrade has replaced a library meanwhile.
     """
     worker = Worker("make-sources")
     making = {

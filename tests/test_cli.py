@@ -348,7 +348,7 @@ def test_without_devices_that_is_said(
 ) -> None:
     plugged_in(monkeypatch)
     assert status("devices") == 0
-    assert capsys.readouterr().out.startswith("There is no camera here: plug one in")
+    assert capsys.readouterr().out.startswith("There is no camera here. Plug one in")
 
 
 def test_devices_for_programs(
