@@ -106,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     probe.add_argument("--json", action="store_true", help="print JSON")
 
-    devices = _command(
-        commands, "devices", "list the cameras of this computer and what uses them"
-    )
+    devices = _command(commands, "devices", "list the cameras of this computer and what uses them")
     devices.add_argument("--json", action="store_true", help="print JSON")
 
     reset = _command(commands, "reset", "reset a USB camera, as if its cable had been pulled")

@@ -52,7 +52,7 @@ class FramingError(MjrelayError):
 class _Explained(MjrelayError):
     """An error with a reason, and a hint where we know one.
 
-    Args:
+    Attributes:
         reason: What happened, in words for the person in front of the picture.
         hint: What that person can do about it; None where we do not know.
     """
@@ -66,9 +66,7 @@ class _Explained(MjrelayError):
 class RemedyFailed(_Explained):
     """A remedy could not be applied, or did not bring the device back.
 
-    Args:
-        reason: What happened, in words for the person in front of the picture.
-        hint: What that person can do about it; None where we do not know.
+    Attributes:
         is_held: Another process has the device open, or may have.
         done: The remedy was begun, so that the camera was disturbed although it failed.
     """
@@ -118,9 +116,7 @@ class SourceStalled(SourceError):
 class SourceBusy(SourceError):
     """Another program has the camera; our attempt has not disturbed it.
 
-    Args:
-        reason: What happened, in words for the person in front of the picture.
-        hint: What that person can do about it; None where we do not know.
+    Attributes:
         taken: Whether another process has the camera open, or may have. False: we could look into
             every process, and none has it, so that a reset disturbs nobody and may help.
     """

@@ -94,10 +94,8 @@ class HttpAddress:
         """The address as people may see it."""
         return redact(self.url)
 
-    @property
-    def identity(self) -> str:
-        """Equal for two addresses of the same camera."""
-        return self.url
+    identity = url
+    """Equal for two addresses of the same camera."""
 
     def redirected(self, location: str) -> "HttpAddress":
         """Where a redirect leads. Raises ValueError if that is no HTTP address."""
@@ -145,10 +143,8 @@ class V4l2Address:
             return self.path
         return ":".join(filter(None, ("usb", self.vendor, self.product, self.serial)))
 
-    @property
-    def identity(self) -> str:
-        """Equal for two addresses of the same camera."""
-        return self.label
+    identity = label
+    """Equal for two addresses of the same camera."""
 
 
 @dataclass(frozen=True)

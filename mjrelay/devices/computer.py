@@ -22,15 +22,7 @@ class Devices:
         return nodes.video_nodes()
 
     def find(self, address: V4l2Address, *, seen: UsbDevice | None = None) -> VideoNode:
-        """The node that an address names now.
-
-        Args:
-            address: A path or USB ids.
-            seen: The device that was streamed from before, if any.
-
-        Raises:
-            SourceError: There is none.
-        """
+        """The node that an address names now: see `finding.find_node`, also for its errors."""
         return finding.find_node(address, seen=seen)
 
     def siblings(self, node: VideoNode) -> list[VideoNode]:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,10 @@ def listening(
             sock = _taken_up(kept, address) or _listen_patiently(address, deadline)
             stack.enter_context(sock)
             will_be_kept = kept.keep(sock.fileno())
-            if address.path:
-                if not will_be_kept:
-                    stack.callback(Path(address.path).unlink, missing_ok=True)
-                listeners.append(Listener(address, sock, camera))
-            else:
-                port = sock.getsockname()[1]
-                listeners.append(Listener(ListenAddress(address.host, port), sock, camera))
+            if address.path and not will_be_kept:
+                stack.callback(Path(address.path).unlink, missing_ok=True)
+            port = 0 if address.path else sock.getsockname()[1]
+            listeners.append(Listener(replace(address, port=port), sock, camera))
         yield listeners
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from types import TracebackType
 from typing import Never, Self
 
 from mjrelay.devices.capture import Buffer, Capture
@@ -40,12 +39,7 @@ class Reader:
         asyncio.get_running_loop().add_reader(self._fd, self._read)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)  # a dead device stays readable for ever
         if not self.failure.cancel() and not self.failure.cancelled():
             self.failure.exception()  # or asyncio would log that nobody has retrieved it
