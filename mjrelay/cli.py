@@ -299,7 +299,7 @@ def _probe(options: argparse.Namespace) -> int:
     from mjrelay.probe import Report, probe  # noqa: PLC0415
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
 
-    set_up_logs(logging.WARNING)  # the report says the rest
+    set_up_logs(logging.WARNING)  # all else is in the report
     [(_, address)] = _named_sources([options.source]).items()
     config = config_of({"camera": address}, ())
 

@@ -1,4 +1,4 @@
-"""Roster: which cameras run on this computer, each in a task of its own, through reloads."""
+"""Roster: runs the cameras of this computer, each in a task, and changes them at a reload."""
 
 import asyncio
 from collections.abc import Callable, Mapping

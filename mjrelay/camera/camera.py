@@ -100,7 +100,7 @@ class Camera:
             resets_per_hour=source.resets_per_hour,
             force=source.resets_from_others,
         )
-        # A camera polled every ten seconds has not stalled after five.
+        # With fps = 0.1, a camera that is polled every 10 s has not stalled after 5 s.
         self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
         self._placeholder = Placeholder(self.name, self.fanout, wanted=config.placeholder)
 
@@ -277,13 +277,13 @@ class Camera:
             self._timer_due = 0.0
             self._ended = False
             try:
-                async with asyncio.timeout(self.config.first_frame_timeout) as self._silence:
+                async with asyncio.timeout(self.config.first_frame_timeout) as self._silence_timer:
                     await stream(self._publish)
             except TimeoutError as error:
                 if not (self._ended or self._is_done()):
                     raise self._stalled() from error
             finally:
-                self._silence = None
+                self._silence_timer = None
 
     def _is_done(self) -> bool:
         """Whether the source should be closed, though nothing is wrong with it."""
@@ -292,8 +292,8 @@ class Camera:
     def _end_stream(self) -> None:
         """Make the stream end at the next turn of the event loop, without an error."""
         self._ended = True
-        if self._silence and not self._silence.expired():
-            self._silence.reschedule(0)
+        if self._silence_timer and not self._silence_timer.expired():
+            self._silence_timer.reschedule(0)
 
     def _publish(self, image: bytes, captured: float) -> None:
         """Take an image from the source. The hot path: see docs/explanation/life-of-a-frame.md."""
@@ -318,8 +318,8 @@ class Camera:
         """Count the allowed silence from now on."""
         slack = self._silence_allowed * _SLACK
         self._timer_due = now + slack
-        if self._silence and not (self._ended or self._silence.expired()):
-            self._silence.reschedule(now + self._silence_allowed + slack)
+        if self._silence_timer and not (self._ended or self._silence_timer.expired()):
+            self._silence_timer.reschedule(now + self._silence_allowed + slack)
 
     def _notice_absence(self) -> None:
         """Without viewers: tell the source after a while, and close it where that is configured."""

@@ -200,8 +200,8 @@ class Condition:
         facts: dict[str, Any] = {"reason": reason, "hint": hint}
         if holders:
             facts["holders"] = [holder.as_values() for holder in holders]
-        level: Literal["debug", "warning"] = "debug" if kind in self._told else "warning"
-        self._told.add(kind)
+        level: Literal["debug", "warning"] = "debug" if kind in self._warned_kinds else "warning"
+        self._warned_kinds.add(kind)
         return [Event(level, f"camera.{state}", facts)]
 
     def treated(self, remedy: str) -> None:
@@ -227,7 +227,7 @@ class Condition:
         if self._down_since is None:
             return
         lasted = moment.monotonic - self._down_since
-        self._was_down += lasted
+        self._total_down += lasted
         self._down_since = None
         self.outages[-1] = replace(self.outages[-1], ended=moment.unix, lasted=lasted)
 
@@ -235,15 +235,15 @@ class Condition:
         """The event of pictures coming again. From here on each kind of trouble is news again."""
         facts: dict[str, Any] = {
             "source": self._source,
-            "was_down": round(self._was_down, 1),
+            "was_down": round(self._total_down, 1),
             "attempts": self._attempts,
         }
         if self.interruptions > 1:
             facts["interruptions"] = self.interruptions
-        self._told.clear()
+        self._warned_kinds.clear()
         return Event("info", "camera.streaming", facts)
 
     def _forget_trouble(self) -> None:
         self.interruptions = self._attempts = 0
-        self._was_down = 0.0
-        self._told: set[Kind] = set()
+        self._total_down = 0.0
+        self._warned_kinds: set[Kind] = set()

@@ -1,1 +1,1 @@
-"""Cameras of this computer: which there are, which processes hold them, when they come and go."""
+"""Devices: finds, opens and resets the cameras of this computer, and tells what is in the way."""

@@ -77,19 +77,19 @@ def node_at(path: str, root: Path = ROOT) -> VideoNode:
 def _find_usb(address: V4l2Address, seen: UsbDevice | None, root: Path) -> VideoNode:
     nodes = video_nodes(root)
     matching = [device for device in devices_of(nodes) if device.goes_by(address)]
-    at_home = [device for device in matching if seen and device.port == seen.port]
-    chosen = at_home or matching
+    at_same_port = [device for device in matching if seen and device.port == seen.port]
+    chosen = at_same_port or matching
     if not chosen:
         raise SourceUnreachable(f"{address.label} is not there", _cameras_there(root))
-    firsts = [nodes_of(device, nodes)[0] for device in chosen]
-    if len(firsts) > 1:
+    first_nodes = [nodes_of(device, nodes)[0] for device in chosen]
+    if len(first_nodes) > 1:
         ports = " and ".join(device.port for device in chosen)
-        names = [stable_name(node, root) or node.path for node in firsts]
+        names = [stable_name(node, root) or node.path for node in first_nodes]
         raise SourceUnreachable(
             f"several cameras are {address.label}, at the USB ports {ports}",
             f"choose one by its port: {' or '.join(names)}",
         )
-    return firsts[0]
+    return first_nodes[0]
 
 
 def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
@@ -100,11 +100,11 @@ def _follow(path: str, seen: UsbDevice, root: Path) -> VideoNode:
         here = None
     nodes = video_nodes(root)
     ours = [device for device in devices_of(nodes) if device.is_like(seen)]
-    at_home = [device for device in ours if device.port == seen.port]
-    if here and here.usb and here.usb in (at_home or ours):
+    at_same_port = [device for device in ours if device.port == seen.port]
+    if here and here.usb and here.usb in (at_same_port or ours):
         return here
-    # At another port only a serial number tells it from its twins.
-    found = at_home or [device for device in ours if device.serial]
+    # At another port, only a serial number distinguishes our camera from others of its model.
+    found = at_same_port or [device for device in ours if device.serial]
     if len(found) == 1:
         return nodes_of(found[0], nodes)[0]
     if here is None:
@@ -120,8 +120,8 @@ def _cameras_there(root: Path) -> str:
     """A hint that names the cameras which are plugged in."""
     nodes = video_nodes(root)
     # USB only: a Raspberry Pi has a dozen other nodes, which belong to its codecs.
-    firsts = [n for n in nodes if n.usb and n == nodes_of(n.usb, nodes)[0]]
-    names = [stable_name(node, root) or node.path for node in firsts][:_MOST_NAMED]
+    first_nodes = [n for n in nodes if n.usb and n == nodes_of(n.usb, nodes)[0]]
+    names = [stable_name(node, root) or node.path for node in first_nodes][:_MOST_NAMED]
     if not names:
         return "plug the camera in; `mjrelay devices` lists those that are there"
     return f"plug the camera in, or use one that is there: {', '.join(names)}"

@@ -64,7 +64,7 @@ class Holder:
     def advice(self) -> str:
         """What to do so that it closes the device: a command, if possible."""
         if self.pid == os.getpid():
-            return "let one camera of the configuration have it, not two"
+            return "two cameras of the configuration are this device: remove one"
         if self.pid == 1 or self.unit == "init.scope":
             return "systemd keeps it for a service: restart or stop that service"
         if self.unit and self.unit.endswith(".service"):
@@ -98,7 +98,7 @@ class Holders:
 
     @property
     def may_exist(self) -> bool:
-        """Whether a process has it, or may have it."""
+        """Whether a process has the device, or may have it."""
         return bool(self.found) or self.hidden
 
     def __str__(self) -> str:

@@ -23,8 +23,6 @@ class Write:
     """A file to write.
 
     Attributes:
-        path: Where.
-        text: Its contents.
         only_if_none: Leave a file alone that is there already: a person may have changed it.
     """
 
@@ -38,7 +36,6 @@ class Remove:
     """A file to remove, or a folder if nothing is left in it.
 
     Attributes:
-        path: Where.
         only_if: Remove the file only if this is its contents; None for any.
     """
 
@@ -51,7 +48,6 @@ class Run:
     """A command to run.
 
     Attributes:
-        words: The program and its arguments.
         hint: What to do when it fails; empty if its failure does no harm.
     """
 

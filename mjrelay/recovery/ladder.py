@@ -183,4 +183,4 @@ class Ladder:
         if self._resets_left(now) >= 1:
             return f"resetting it did not help: {advice}"
         times = "once" if made == 1 else f"{made} times"
-        return f"it was reset {times} within an hour, the limit: {advice}"
+        return f"it was reset {times} within an hour, which is the limit: {advice}"

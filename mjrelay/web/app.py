@@ -17,7 +17,7 @@ from mjrelay.web.streams import stream
 
 _STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
 _SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
-# Where Klipper's images and OctoPi put a camera behind nginx.
+# OctoPi and the usual images with Klipper serve a camera below this path, through nginx.
 _USUAL_BASE = "/webcam/"
 
 # aiohttp's text for an address that no route has.

@@ -22,7 +22,7 @@ async def controls(_request: web.Request, camera: Camera) -> web.Response:
         raise _no_answer(camera, error) from error
     if found is None:
         raise web.HTTPNotFound(
-            text=f"{camera.name} has no controls: only cameras of this computer have"
+            text=f"{camera.name} has no controls: only cameras of this computer have them"
         )
     return as_json(found)
 

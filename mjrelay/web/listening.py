@@ -48,7 +48,6 @@ class Listener:
 
     Attributes:
         address: Where it listens. If the kernel was to choose the port, the port it chose.
-        sock: The socket.
         camera: The name of the only camera shown there; empty for all cameras.
     """
 

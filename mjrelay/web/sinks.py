@@ -68,9 +68,9 @@ class SocketSink:
         self._interval = 1 / fps if fps else 0.0
         self._due = 0.0
         self._advance_headers = advance_headers
-        self._rest: list[memoryview] | None = None
-        self._last: Frame | None = None
-        self._passed: Frame | None = None
+        self._rest: list[memoryview] | None = None  # of the part being sent
+        self._last: Frame | None = None  # the frame whose part was or is being sent
+        self._passed: Frame | None = None  # the newest frame skipped since then
         self._finishing = self._has_ended = False
         self._sampled = (self._loop.time(), 0)
 
@@ -90,18 +90,18 @@ class SocketSink:
             self._end()
 
     def close(self) -> None:
-        """Stop at once and give the socket back."""
+        """Stop at once and close the socket."""
         self._end()
         self._socket.close()
 
     def sample(self, now: float) -> None:
-        """Note the rate since the sample before."""
+        """Set `rate` to that since the last sample; `now` is the event loop's time in seconds."""
         then, sent = self._sampled
         self.rate = (self.sent - sent) / max(now - then, 1e-6)
         self._sampled = (now, self.sent)
 
     def _is_due(self) -> bool:
-        """Thin the stream: steps of the wanted interval, whatever rhythm the camera has."""
+        """Whether `fps` allows a frame now, whatever the camera's own rhythm is."""
         now = self._loop.time()
         if now < self._due:
             return False

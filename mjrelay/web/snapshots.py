@@ -50,7 +50,7 @@ async def clip(request: web.Request, camera: Camera) -> web.StreamResponse:
     with camera.watched():
         headers = _clip_headers(camera.name, (await _newest(camera)).captured_at)
         response = web.StreamResponse(headers=headers)
-        with contextlib.suppress(ConnectionError):  # the client has seen enough
+        with contextlib.suppress(ConnectionError):  # the client has left
             await response.prepare(request)
             if request.method != "HEAD":
                 await _write_clip(response, camera.ring, math.inf if seconds is None else seconds)

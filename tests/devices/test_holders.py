@@ -58,7 +58,7 @@ def test_our_own_process_is_found() -> None:
     assert holder
     assert str(Holders((holder,), hidden=False)) == (
         "held by mjrelay itself (this process): "
-        "let one camera of the configuration have it, not two"
+        "two cameras of the configuration are this device: remove one"
     )
     assert holder_of(os.getpid()) is None
 

@@ -92,7 +92,7 @@ def test_a_camera_that_we_have_ourselves_is_left_alone(bench: Bench) -> None:
     bench.held = Holders((Holder(os.getpid(), "mjrelay run", None),), hidden=False)
     error = bench.not_mended()
     assert error.is_held
-    assert "let one camera of the configuration have it" in (error.hint or "")
+    assert "two cameras of the configuration are this device" in (error.hint or "")
     assert bench.resets == []
 
 

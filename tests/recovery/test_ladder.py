@@ -178,7 +178,7 @@ def test_a_spent_allowance_is_the_reason_for_waiting() -> None:
     ours = ladder(*EVERY, resets_per_hour=2)
     climb(ours, *[BROKEN] * 4)
     assert failed(ours, BROKEN).note == (
-        "it was reset 2 times within an hour, the limit: unplug it and plug it in again"
+        "it was reset 2 times within an hour, which is the limit: unplug it and plug it in again"
     )
 
 

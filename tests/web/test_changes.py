@@ -94,7 +94,7 @@ async def test_the_controls_of_a_camera(served: Served) -> None:
 async def test_a_camera_without_controls_is_404(served: Served) -> None:
     answer, body = await served.get("/cameras/card/controls")
     assert answer.status == 404
-    assert body == b"card has no controls: only cameras of this computer have\n"
+    assert body == b"card has no controls: only cameras of this computer have them\n"
     assert await change(served, '{"brightness": 1}', "card") == (404, body.decode())
 
 
