@@ -98,11 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     probe = _command(commands, "probe", "open a source once and report on it", epilog=_SOURCES)
     probe.add_argument("source", metavar="SOURCE")
     probe.add_argument(
-        "--seconds",
-        type=_duration,
-        default=5.0,
-        metavar="N",
-        help="watch for N seconds (default: 5)",
+        "--seconds", type=_duration, default=5.0, metavar="N", help="watch N seconds (default: 5)"
     )
     probe.add_argument("--json", action="store_true", help="print JSON")
 
@@ -119,10 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "install-service", "make a systemd service of this program, and start it"
     )
     install.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help=f"the configuration to serve instead of {SYSTEM_CONFIG}",
+        "--config", type=Path, metavar="FILE", help=f"serve this instead of {SYSTEM_CONFIG}"
     )
     uninstall = _command(commands, "uninstall-service", "stop the service and remove its files")
     for command in (install, uninstall):
@@ -185,9 +178,8 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
         verbose: Whether to log at level debug.
     """
     if can_reload:
-        signal.signal(
-            signal.SIGHUP, signal.SIG_IGN
-        )  # until the relay handles it: the file is read now anyway
+        # Until the relay handles it: the file is about to be read anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
     from mjrelay.service.rights import withhold_capabilities  # noqa: PLC0415
 

@@ -286,10 +286,7 @@ def _read(path: Path) -> str:
 
 
 def _place(path: Path, text: str, where: str) -> str:
-    """`FILE:LINE: dotted.path`, with the line of the option, or of its table if that is not found.
-
-    `FILE: dotted.path` if neither is found.
-    """
+    """`FILE:LINE: dotted.path`, with the line of the option or its table, if that can be found."""
     names = where.split(".")
     while names:
         line = _line_of(text, names)

@@ -187,7 +187,7 @@ class Kept:
     def __init__(self, name: str = "", fd: int | None = None) -> None:
         self._name = name
         self._fd = fd
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def take(self) -> int | None:
         """The descriptor of the process before us, once, to be closed by the caller; or None."""
@@ -206,20 +206,17 @@ class Kept:
             Whether there is a systemd that keeps it.
         """
         with self._lock:
-            self._drop()
+            self.drop()
             return bool(self._name) and notify("FDSTORE=1", f"FDNAME={self._name}", fds=[fd])
 
     def drop(self) -> None:
         """Have systemd keep nothing any more under this name."""
         with self._lock:
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._name:
-            notify("FDSTOREREMOVE=1", f"FDNAME={self._name}")
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            if self._name:
+                notify("FDSTOREREMOVE=1", f"FDNAME={self._name}")
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
 
 
 class Inheritance:
