@@ -172,7 +172,7 @@ class Condition:
         return [self._recovery()] if self.interruptions == 1 else []
 
     def is_well(self) -> list[Event]:
-        """Pictures have come for long enough that the log is told of the next failure."""
+        """Pictures have come for long enough: the camera is well, and its next failure is news."""
         events = [self._recovery()] if self.interruptions > 1 else []
         self._forget_trouble()
         return events
