@@ -81,8 +81,8 @@ async def relay(
         inheritance: The descriptors that systemd handed us.
     """
     inheritance = inheritance or systemd.Inheritance()
-    # Two groups: if a helper crashes, its group cancels only what is inside, down to `roster.end`,
-    # which hands devices over before it cancels the cameras. One group would cancel those first.
+    # Two groups: if a helper crashes, its group cancels this function, whose `finally` first hands
+    # devices over and then cancels the cameras. A single group would cancel the cameras at once.
     async with asyncio.TaskGroup() as helping, asyncio.TaskGroup() as tasks:
         roster = Roster(tasks, inheritance.device)
         await roster.fit(config.cameras)

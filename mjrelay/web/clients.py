@@ -32,7 +32,6 @@ class Client:
         address: Its IP address, or "unix".
         user_agent: The header it sent; may be empty.
         sink: Where frames are sent to it.
-        kind: What it watches; always a stream for now.
         id: Its number, counted from 1 since mjrelay started.
         since: When it came, in Unix seconds.
     """
@@ -40,7 +39,6 @@ class Client:
     address: str
     user_agent: str
     sink: SocketSink
-    kind: str = "stream"
     id: int = field(default_factory=lambda: next(_ids))
     since: float = field(default_factory=time.time)
 

@@ -100,7 +100,7 @@ def _client_status(client: Client) -> dict[str, Any]:
         "id": client.id,
         "address": client.address,
         "user_agent": client.user_agent,
-        "kind": client.kind,
+        "kind": "stream",
         "since": _iso(client.since),
         "fps": round(client.sink.rate, 1),
         "sent": client.sink.sent,
