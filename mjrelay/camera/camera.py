@@ -64,7 +64,7 @@ class Camera:
         self.remedied: Counter[Remedy] = Counter()
         self._allowance = Allowance()
         self._asked: Remedy | None = None
-        self._silence: asyncio.Timeout | None = None
+        self._silence_timer: asyncio.Timeout | None = None
         self._failed_at = 0.0
         self._retry_at: float | None = None
         self._pause: asyncio.Timeout | None = None
@@ -74,7 +74,7 @@ class Camera:
         self._first_frame_at: float | None = None
         self._last_image = b""
         self._changed_at = 0.0
-        # Set while it is known whether frames come: not while idle or starting.
+        # Set while it is known whether frames come: not while idle, starting or stopped.
         self._settled = asyncio.Event()
         self._set_up(config, source)
 
