@@ -303,7 +303,7 @@ class Camera:
         self.published += 1
         frame = Frame(self.published, time.time() - (now - captured), captured, image)
         self.ring.publish(frame)
-        self.fanout.show(frame)
+        self.fanout.show(frame, now)
         if self._first_frame_at is None:
             self._first_frame_at = self._changed_at = captured
             self._tell(self.condition.streams(_now()))

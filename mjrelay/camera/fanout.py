@@ -52,13 +52,18 @@ class Fanout:
         self._timer: asyncio.TimerHandle | None = None
         self._due = -math.inf  # when the timer fires; without a timer, before every other time
 
-    def show(self, frame: Frame) -> None:
-        """Offer a new frame to every sink."""
+    def show(self, frame: Frame, now: float) -> None:
+        """Offer a new frame to every sink.
+
+        Args:
+            frame: The frame.
+            now: The time on the loop's clock. Not the frame's own: its capture may be longer ago
+                than a repetition waits.
+        """
         self.newest = frame
         self._placeholder = None
-        # Not the time of capture: that may be longer ago than a repetition waits.
-        self._shown_at = asyncio.get_running_loop().time()
-        self._repeat_at = self._shown_at + REPEAT_AFTER
+        self._shown_at = now
+        self._repeat_at = now + REPEAT_AFTER
         for sink in tuple(self.sinks):  # a copy: a sink whose client is gone leaves in `offer`
             sink.offer(frame)
         if self._repeat_at < self._due:

@@ -86,7 +86,7 @@ def viewers(count: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]
             fanout.join(sink)
 
         def show() -> None:
-            fanout.show(frame)
+            fanout.show(frame, 0.0)
 
         def read() -> None:
             for end in ends:

@@ -68,7 +68,7 @@ async def test_a_busy_sink_lets_frames_pass_and_goes_on_with_the_newest() -> Non
         sink = SocketSink(ours, fanout)
         fanout.join(sink)
         for number, image in enumerate((LARGE, b"", b"", b""), 1):
-            fanout.show(frame(number, image))
+            fanout.show(frame(number, image), 0.0)
         assert (sink.sent, sink.skipped) == (0, 3)
         expected = sent(frame(1, LARGE)) + sent(frame(4))
         assert await drain(client, len(expected)) == expected
@@ -118,7 +118,7 @@ async def test_a_client_that_is_gone_ends_the_sink_and_leaves_the_fanout() -> No
         fanout.join(sink)
         client.close()
         for number in range(1, 50):
-            fanout.show(frame(number))
+            fanout.show(frame(number), 0.0)
             await asyncio.sleep(0)
         await asyncio.wait_for(sink.ended, 5)
         assert not fanout.sinks

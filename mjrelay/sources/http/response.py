@@ -102,7 +102,9 @@ class Response:
                 consume(b"")
             if self._reader.complete or not await self._connection.pump(consume):
                 break
-        self._show(self._framer.finish(complete=self._reader.complete), show)
+        for image in self._framer.finish(complete=self._reader.complete):
+            self.found += 1
+            show(image, time.monotonic())
         if not self.found and (fault := self._diagnose(ended=True)):
             raise fault
 
@@ -129,12 +131,9 @@ class Response:
             self._length += len(body)
             self._start += bytes(body[: _START - len(self._start)])
         for at in range(0, len(body), _STEP):
-            self._show(self._framer.feed(body[at : at + _STEP]), show)
-
-    def _show(self, images: list[bytes], show: Show) -> None:
-        for image in images:
-            self.found += 1
-            show(image, time.monotonic())
+            for image in self._framer.feed(body[at : at + _STEP]):
+                self.found += 1
+                show(image, time.monotonic())
 
     def _diagnose(self, *, ended: bool = False) -> SourceError | None:
         """Why there is no image in what has come so far; None: it is too early to say.
