@@ -64,7 +64,11 @@ class Camera:
         self.remedied: Counter[Remedy] = Counter()
         self._allowance = Allowance()
         self._asked: Remedy | None = None
-        self._silence_timer: asyncio.Timeout | None = None
+        # The only handle on a stream that runs: the limit of its silence. To end the stream, that
+        # limit passes now; `_ended` says that this was no stall.
+        self._stream_timer: asyncio.Timeout | None = None
+        self._timer_due = 0.0
+        self._ended = False
         self._failed_at = 0.0
         self._retry_at: float | None = None
         self._pause: asyncio.Timeout | None = None
@@ -80,7 +84,7 @@ class Camera:
 
     def configure(self, config: CameraConfig, source: Source) -> None:
         """Give the camera another configuration; it must not be running. Its viewers stay."""
-        source.succeed(self.source)
+        source.inherit_from(self.source)
         self.condition.begin(_first_state(config), source.label, _now())
         self._set_up(config, source)
 
@@ -174,11 +178,12 @@ class Camera:
         return True
 
     def _hurry(self) -> None:
-        """Retry as soon as after a first failure."""
+        """Cut the wait to what it is after a first failure: `redial_delay`, 1 s at least."""
         soonest = self._failed_at + max(self.config.redial_delay, DIAL_EVERY)
-        if self._retry_at and self._pause and soonest < self._retry_at:
+        if self._retry_at and soonest < self._retry_at:
             self._retry_at = soonest
-            self._pause.reschedule(soonest)
+            if self._pause and not self._pause.expired():
+                self._pause.reschedule(soonest)
 
     # How it is
 
@@ -242,8 +247,10 @@ class Camera:
         Returns:
             What to do before the source is opened again.
         """
+        if self._asked:  # while a remedy was applied
+            return _NOTHING_WRONG
         started = self._attempt_at = time.monotonic()
-        self._forget_news()
+        self._forget_hotplug()
         self._first_frame_at = None
         self._tell(self.condition.opens(_now()))
         try:
@@ -277,13 +284,13 @@ class Camera:
             self._timer_due = 0.0
             self._ended = False
             try:
-                async with asyncio.timeout(self.config.first_frame_timeout) as self._silence_timer:
+                async with asyncio.timeout(self.config.first_frame_timeout) as self._stream_timer:
                     await stream(self._publish)
             except TimeoutError as error:
                 if not (self._ended or self._is_done()):
                     raise self._stalled() from error
             finally:
-                self._silence_timer = None
+                self._stream_timer = None
 
     def _is_done(self) -> bool:
         """Whether the source should be closed, though nothing is wrong with it."""
@@ -292,8 +299,8 @@ class Camera:
     def _end_stream(self) -> None:
         """Make the stream end at the next turn of the event loop, without an error."""
         self._ended = True
-        if self._silence_timer and not self._silence_timer.expired():
-            self._silence_timer.reschedule(0)
+        if self._stream_timer and not self._stream_timer.expired():
+            self._stream_timer.reschedule(0)
 
     def _publish(self, image: bytes, captured: float) -> None:
         """Take an image from the source. The hot path: see docs/explanation/life-of-a-frame.md."""
@@ -318,8 +325,8 @@ class Camera:
         """Count the allowed silence from now on."""
         slack = self._silence_allowed * _SLACK
         self._timer_due = now + slack
-        if self._silence_timer and not (self._ended or self._silence_timer.expired()):
-            self._silence_timer.reschedule(now + self._silence_allowed + slack)
+        if self._stream_timer and not (self._ended or self._stream_timer.expired()):
+            self._stream_timer.reschedule(now + self._silence_allowed + slack)
 
     def _notice_absence(self) -> None:
         """Without viewers: tell the source after a while, and close it where that is configured."""
@@ -329,9 +336,9 @@ class Camera:
             self._end_stream()
 
     def _notice_health(self) -> None:
-        """Call an outage finished only after some seconds of frames: it may fail again at once."""
+        """Call the trouble over, as its outage is, only after some seconds: it may fail again."""
         if self.state == "streaming" and self._streamed_for() >= HEALTHY_AFTER:
-            self._tell(self.condition.is_well())
+            self._tell(self.condition.recovers())
 
     def _notice_frozen(self, image: bytes, now: float) -> None:
         """Notice images that no longer change: the noise of a live sensor never repeats itself."""
@@ -379,7 +386,7 @@ class Camera:
         if not is_away and not self._asked:
             # The device was there: a hotplug event of the meantime was of its own doing, as at a
             # reset, and is no reason to try again at once.
-            self._forget_news()
+            self._forget_hotplug()
         holders = self.source.holders
         self._tell(
             self.condition.fails(
@@ -401,13 +408,15 @@ class Camera:
         self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))
         return Step(Remedy.REOPEN, self.config.retry_max)
 
-    def _forget_news(self) -> None:
-        """Forget hotplug events until now: the next attempt shows what they told."""
+    def _forget_hotplug(self) -> None:
+        """Hotplug events from before an attempt, or of its own doing, are no reason for another."""
         self._wake.clear()
         self._replugged = False
 
     async def _wait(self, step: Step) -> Remedy:
         """Wait until the next attempt is due, or something wakes the camera.
+
+        The delay of a step counts from the failure on: see `_retry_at`.
 
         Returns:
             The remedy still to be applied.
@@ -429,7 +438,7 @@ class Camera:
         """
         asked, self._asked = self._asked, None
         apply = self.source.remedies.get(asked or remedy)
-        if apply is None:
+        if apply is None:  # to open it again, or to wait, takes nothing else
             return
         if asked:
             remedy = asked
@@ -469,7 +478,7 @@ class Camera:
     # Telling others
 
     def _tell(self, events: Iterable[Event]) -> None:
-        """Log events of the condition, and end the waiting of `settled` once the state tells."""
+        """Log events of the condition, and set or clear `_settled` to match the state."""
         for event in events:
             getattr(log, event.level)(event.name, **event.facts)
         if self.condition.is_settled or self.ring.is_closed:
@@ -488,7 +497,7 @@ class Camera:
             title=condition.state,
             reason=condition.reason or "waiting for the first picture",
             hint=condition.hint or "",
-            since=time.time() - condition.down_for(time.monotonic()),
+            since=time.time() - condition.outage_lasts(time.monotonic()),
             size=newest.dimensions if newest else None,
         )
 

@@ -1,7 +1,13 @@
 """Condition: the state of a camera, since when and why, its outages, and what to log of them.
 
-Pure: no clock, no log, no event loop. Each method is given the time and returns the events to log;
-the camera logs them. The status, the page and systemd's status line read the attributes.
+Pure: no clock, no log, no event loop. What happens is told with its time; what comes back are the
+events to log, and the camera logs them. The status, the page and systemd's status line read the
+attributes.
+
+An **outage** is a time without pictures, or with one that does not change; it ends with the next
+picture. **Trouble** is what one or more outages belong to, each an **interruption**: it is over
+when pictures have come for some seconds, and only decides what is logged. A camera is **down**
+while it gives no pictures and should.
 
 The seven states, and which may follow which:
 
@@ -38,7 +44,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     "absent": frozenset({"streaming", "recovering", "idle", "stopped"}),
     "stopped": frozenset({"starting", "idle"}),
 }
-"""Which states may follow each. Every test in tests/camera checks that its cameras keep to it."""
+"""Which states may follow each. Only the tests use it: all in tests/camera check their cameras."""
 
 OUTAGES_KEPT = 50
 
@@ -107,7 +113,7 @@ class Condition:
 
     def __init__(self, state: State, source: str, moment: Moment) -> None:
         self.outages: deque[Outage] = deque(maxlen=OUTAGES_KEPT)
-        self._down_since: float | None = None
+        self._outage_since: float | None = None
         self.begin(state, source, moment)
 
     def begin(self, state: State, source: str, moment: Moment) -> None:
@@ -131,13 +137,13 @@ class Condition:
         """What happened and what to do about it, in one line; empty while all is well."""
         return ": ".join(filter(None, (self.reason, self.hint)))
 
-    def down_for(self, now: float) -> float:
+    def outage_lasts(self, now: float) -> float:
         """Seconds since the present outage began; 0 while all is well.
 
         Args:
             now: In seconds of `time.monotonic()`.
         """
-        return 0.0 if self._down_since is None else now - self._down_since
+        return 0.0 if self._outage_since is None else now - self._outage_since
 
     def opens(self, moment: Moment) -> list[Event]:
         """The camera is being opened."""
@@ -150,7 +156,7 @@ class Condition:
         """The camera gives no pictures, and nothing is wrong with that."""
         if state == self.state:
             return []
-        self._recover(moment)
+        self._end_outage(moment)
         self._change(state, moment)
         self._forget_trouble()
         return [Event("info", f"camera.{state}", {"source": self._source})]
@@ -159,21 +165,21 @@ class Condition:
         """Pictures come.
 
         The log is told of it after the first interruption, and not after the next ones until
-        `is_well`: a camera that comes and goes would fill the log.
+        `recovers`: a camera that comes and goes would fill the log.
         """
         if self.state == "streaming":
             return []
-        was_in_trouble = self._down_since is not None
-        self._recover(moment)
+        was_in_trouble = self._outage_since is not None
+        self._end_outage(moment)
         self._change("streaming", moment)
         if not was_in_trouble:
             self._forget_trouble()
             return [Event("info", "camera.streaming", {"source": self._source})]
-        return [self._recovery()] if self.interruptions == 1 else []
+        return [self._recovery_event()] if self.interruptions == 1 else []
 
-    def is_well(self) -> list[Event]:
+    def recovers(self) -> list[Event]:
         """Pictures have come for long enough: the camera is well, and its next failure is news."""
-        events = [self._recovery()] if self.interruptions > 1 else []
+        events = [self._recovery_event()] if self.interruptions > 1 else []
         self._forget_trouble()
         return events
 
@@ -192,8 +198,8 @@ class Condition:
         Each kind of trouble is a warning once until the recovery is logged, and its repetitions are
         logged at level debug.
         """
-        if self._down_since is None:
-            self._down_since = moment.monotonic
+        if self._outage_since is None:
+            self._outage_since = moment.monotonic
             self.interruptions += 1
             self.outages.append(Outage(moment.unix, reason))
         self._change(state, moment, reason, hint, holders)
@@ -206,7 +212,7 @@ class Condition:
 
     def treated(self, remedy: str) -> None:
         """A remedy was applied: note it in the present outage, if there is one."""
-        if self._down_since is not None:
+        if self._outage_since is not None:
             self.outages[-1] = replace(self.outages[-1], remedy=remedy)
 
     def _change(
@@ -222,16 +228,16 @@ class Condition:
         self.state: State = state
         self.reason, self.hint, self.holders = reason, hint, holders
 
-    def _recover(self, moment: Moment) -> None:
+    def _end_outage(self, moment: Moment) -> None:
         """End the present outage, if there is one."""
-        if self._down_since is None:
+        if self._outage_since is None:
             return
-        lasted = moment.monotonic - self._down_since
+        lasted = moment.monotonic - self._outage_since
         self._total_down += lasted
-        self._down_since = None
+        self._outage_since = None
         self.outages[-1] = replace(self.outages[-1], ended=moment.unix, lasted=lasted)
 
-    def _recovery(self) -> Event:
+    def _recovery_event(self) -> Event:
         """The event of pictures coming again. From here on each kind of trouble is news again."""
         facts: dict[str, Any] = {
             "source": self._source,

@@ -160,7 +160,8 @@ class JpegFramer:
         self._promised: int | None = None
         self._kept_promise = False  # the image before was as long as its part had promised
         self._gap = bytearray()
-        self._gap_counted = False
+        # What is in the gap is in the tally already: as no JPEG, or as the rest of a dropped image.
+        self._gap_is_accounted = False
         self._searched = 0  # the buffer holds no boundary before this
         # A camera that has shown one EOI always sends them: from then on an image without one is
         # truncated. One that never did leaves them out, and its images are mended.
@@ -168,7 +169,7 @@ class JpegFramer:
 
     @property
     def between_images(self) -> bool:
-        """No image has begun that has not ended."""
+        """Whether no image is under way."""
         return self._walk is None
 
     @property
@@ -252,8 +253,8 @@ class JpegFramer:
         count, room = place - self._begin, _MAX_GAP - len(self._gap)
         self._gap += self._buffer[self._begin : self._begin + min(count, room)]
         self._begin = place
-        if count > room and not self._gap_counted:
-            self._gap_counted = True
+        if count > room and not self._gap_is_accounted:
+            self._gap_is_accounted = True
             self.tally.dropped["not_jpeg"] += 1
             self._note_foreign(multipart.content_types(bytes(self._gap)))
 
@@ -267,13 +268,13 @@ class JpegFramer:
             self._searched = 0
         is_padded = gap.startswith(_PADDING)
         # As a rule there is one boundary, and behind it the head of this image.
-        if not self._gap_counted and (is_padded or gap.count(self._boundary) != 1):
+        if not self._gap_is_accounted and (is_padded or gap.count(self._boundary) != 1):
             if foreign := multipart.content_types(gap)[:-1]:
                 self.tally.dropped["not_jpeg"] += len(foreign)
                 self._note_foreign(foreign)
             if is_padded:
                 self.tally.tolerated["padding after the image"] += 1
-        self._gap_counted = False
+        self._gap_is_accounted = False
 
     def _note_foreign(self, types: list[str]) -> None:
         if types:
@@ -292,7 +293,7 @@ class JpegFramer:
             if walk.in_scan:
                 if not walk.cross_scan(buffer, end):
                     return self._wait(walk)
-                if self._eoi_seen:
+                if self._eoi_seen:  # no boundary is looked for in a scan then
                     self._searched = max(self._searched, walk.position)
             position = walk.position
             if end < position + 2:
@@ -307,7 +308,7 @@ class JpegFramer:
                         # The image was cut: a segment's length led into the next part.
                         walk.resume = boundary
                         return self._break_off(walk, "truncated")
-                    walk.resume = walk.position
+                    walk.resume = walk.position  # no boundary in it: the segments are whole
                 if not is_image:
                     return self._break_off(walk, "corrupt")
                 if walk.position == position:
@@ -327,7 +328,11 @@ class JpegFramer:
                 return self._break_off(walk, "truncated" if is_cut else "corrupt")
 
     def _wait(self, walk: _Walk) -> bytes | None:
-        """Before waiting for more bytes: look for an early end, and bound what is kept."""
+        """Before waiting for more bytes: look for an early end, and bound what is kept.
+
+        Returns:
+            As `_go_on`.
+        """
         if walk.in_scan and not self._eoi_seen:
             cut = self._end_of_part(self._end)
             if cut is not None:
@@ -338,10 +343,10 @@ class JpegFramer:
             walk.resume = max(self._begin, walk.resume)
         return None
 
-    # Out of an image
+    # The end of an image
 
     def _take(self, walk: _Walk, end: int) -> bytes:
-        """Cut the image out of the buffer, repaired."""
+        """Cut the image out of the buffer, repaired; empty bytes where it is too large."""
         if end - walk.start > self._max_size or walk.start < self._begin:
             walk.resume = end
             return self._break_off(walk, "oversized")
@@ -379,7 +384,7 @@ class JpegFramer:
             reason = "oversized"
         self.tally.dropped[reason] += 1
         self._kept_promise = False
-        self._gap_counted = True  # what remains of the image is no part of its own
+        self._gap_is_accounted = True  # what remains of the image is no part of its own
         self._walk, self._begin = None, walk.resume
         return b""
 

@@ -36,7 +36,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]*")
 _BODY_STARTS = (b"--", SOI)
 _HEADLESS_STARTS = (*_BODY_STARTS, b"<", b"{")
 
-Sink = Callable[[bytes | memoryview], None]
+TakeBody = Callable[[bytes | memoryview], None]
 """Given the next bytes of a body; a view is valid only meanwhile."""
 
 
@@ -179,8 +179,8 @@ class ResponseReader:
         self.decodes = bool(self._chunks or self._inflater)
         return head
 
-    def feed(self, data: bytes | memoryview, sink: Sink) -> bool:
-        """Take the next bytes, and hand the body bytes they hold to `sink`, decoded.
+    def feed(self, data: bytes | memoryview, take: TakeBody) -> bool:
+        """Take the next bytes, and hand the body bytes they hold to `take`, decoded.
 
         What needs no decoding is handed on as it came, without a copy.
 
@@ -193,17 +193,17 @@ class ResponseReader:
         """
         if self.decodes:
             self._pending += data
-            return self._decode(sink)
+            return self._decode(take)
         if self._pending:  # came with the head
             data = bytes(self._pending) + data
             self._pending.clear()
         self._received += len(data)
         self.complete = self._received >= self._length
         if data:
-            sink(data)
+            take(data)
         return False
 
-    def _decode(self, sink: Sink) -> bool:
+    def _decode(self, take: TakeBody) -> bool:
         """Decode some of the pending bytes. True: there are more."""
         inflater = self._inflater
         for _ in range(_MAX_PIECES):
@@ -211,7 +211,7 @@ class ResponseReader:
             if not coded:
                 return False
             if piece := inflater.inflate(coded) if inflater else coded:
-                sink(piece)
+                take(piece)
         return True
 
     def _next_piece(self) -> bytes:

@@ -83,8 +83,8 @@ class Source(ABC):
     def hand_over(self) -> None:  # noqa: B027 - most have nothing to hand over
         """Note that mjrelay ends: closing must leave what the next process can take over."""
 
-    def succeed(self, before: "Source") -> None:
-        """Take over what the source before this one has learnt of the camera. Both are closed.
+    def inherit_from(self, before: "Source") -> None:
+        """Take over what the source before this one has learnt of the camera. Neither is open.
 
         A reload of the configuration replaces sources; the camera behind them is the same, unless
         its address has changed.

@@ -478,3 +478,26 @@ async def test_viewers_that_come_and_go_hurry_a_camera_no_more_than_it_bears() -
                 await asyncio.sleep(0.005)
             await asyncio.sleep(0.005)
     assert loop.time() - began >= 3 * 0.2
+
+
+@pytest.mark.usefixtures("_dialled_often")
+async def test_a_viewer_that_comes_just_as_the_wait_ends_is_counted() -> None:
+    source = ScriptedSource([ZeroDivisionError("bug")], [*steps(1), SILENCE])
+    camera = scripted(source, mode="demand", linger=0.0, retry_max=0.3, stall_timeout=30)
+    loop, viewing = asyncio.get_running_loop(), contextlib.ExitStack()
+    faults: list[Exception] = []
+
+    def come() -> None:
+        try:
+            viewing.enter_context(camera.watched())
+        except RuntimeError as error:
+            faults.append(error)
+
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.retry_in)
+        assert camera.retry_in
+        loop.call_at(loop.time() + camera.retry_in, come)
+        with viewing:
+            await until(lambda: camera.audience.viewers or faults)
+    assert not faults

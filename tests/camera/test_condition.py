@@ -77,7 +77,7 @@ class Camera:
         return []
 
     def _well(self, _: Moment) -> list[Event]:
-        return self.condition.is_well()
+        return self.condition.recovers()
 
 
 # States
@@ -130,8 +130,8 @@ def test_a_state_lasts_since_it_was_entered_whatever_its_reasons_are() -> None:
 
 def test_trouble_lasts_from_its_beginning_whatever_the_state_is_then() -> None:
     camera = Camera().live("opens", "lost", "away", "opens", "lost")
-    assert camera.condition.down_for(10.0) == 8.0
-    assert camera.live("streams").condition.down_for(10.0) == 0.0
+    assert camera.condition.outage_lasts(10.0) == 8.0
+    assert camera.live("streams").condition.outage_lasts(10.0) == 0.0
 
 
 # The log

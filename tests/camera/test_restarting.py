@@ -151,3 +151,23 @@ async def test_a_restart_asked_for_while_a_missing_camera_is_looked_for_does_not
         camera.restart()
         source.answers.set()
         await until(lambda: camera.state == "streaming")
+
+
+@pytest.mark.parametrize("then", [[*steps(1), SILENCE], [BROKEN]])
+async def test_a_restart_asked_for_during_a_remedy_opens_the_camera_once(then: list[Step]) -> None:
+    source = MendableSource([BROKEN], [BROKEN], then)
+    camera = scripted(source, redial_delay=0.01, retry_max=60, stall_timeout=30)
+    applying, applied = asyncio.Event(), asyncio.Event()
+
+    async def release() -> None:
+        applying.set()
+        await applied.wait()
+
+    source.remedies = {Remedy.RELEASE: release}
+    async with running(camera):
+        await asyncio.wait_for(applying.wait(), 5)
+        camera.restart()
+        applied.set()
+        await until(lambda: camera.opens == 1 or camera.failures["broken"] == 3)
+        await asyncio.sleep(0.05)
+        assert source.opened == 3

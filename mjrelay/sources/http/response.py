@@ -15,7 +15,7 @@ from mjrelay.errors import (
 )
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
-from mjrelay.formats.http1 import ResponseHead, ResponseReader, Sink
+from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
 from mjrelay.sources import Show
 from mjrelay.sources.http.connection import Connection
 
@@ -108,14 +108,14 @@ class Response:
         if not self.found and (fault := self._diagnose(ended=True)):
             raise fault
 
-    def _consume(self, sink: Sink, data: bytes | memoryview) -> bool:
+    def _consume(self, take: TakeBody, data: bytes | memoryview) -> bool:
         """Show the images in the next bytes. As long as none was found, judge what came instead.
 
         Returns:
             Whether `show_images` has something to do before more bytes are taken.
         """
         try:
-            self._undecoded = self._reader.feed(data, sink)
+            self._undecoded = self._reader.feed(data, take)
         except FramingError as error:
             raise _unreadable(error) from error
         if self.found:

@@ -74,9 +74,9 @@ class HttpSource(Source):
         """While nobody is looking, take pictures a few at a time."""
         self._wakeups.watch(watched=watched)
 
-    def succeed(self, before: Source) -> None:
+    def inherit_from(self, before: Source) -> None:
         """Take over when the camera was left, and how it lets us in."""
-        super().succeed(before)
+        super().inherit_from(before)
         if isinstance(before, HttpSource):
             self._take_over(before._address, before._closed_at, before._login)  # noqa: SLF001 - ours
 

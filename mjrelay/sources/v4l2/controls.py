@@ -50,7 +50,7 @@ class Controls:
         self.changed: dict[str, int] = {}
         self.said: dict[str, int] = {}
 
-    def succeed(self, before: "Controls") -> None:
+    def inherit_from(self, before: "Controls") -> None:
         """After a reload, keep what people have set before.
 
         But where the configuration of a control has changed, the new configuration holds.

@@ -64,7 +64,7 @@ class Opener:
         self._found_holders = Holders((), hidden=False)
         self.name_suggested = False
 
-    def succeed(self, before: "Opener") -> None:
+    def inherit_from(self, before: "Opener") -> None:
         """Take over what the opener before a reload has learnt of the same address."""
         self.seen = before.seen
         self.name_suggested = before.name_suggested

@@ -92,10 +92,11 @@ class V4l2Source(Source):
         self.worker = Worker(f"v4l2:{self.label}")
         self._reader: Reader | None = None
         self._device: Capture | None = None
-        # Held while `_kept` or `_opening` is used: the event loop and the device's thread do.
-        self._keeping = threading.Lock()
-        # The device that systemd shall keep once it is open; None after that was given up.
-        self._opening: Capture | None = None
+        # Held from looking at `_current` until what follows from it is done: the event loop and the
+        # device's thread both do that.
+        self._kept_lock = threading.Lock()
+        # The device being opened, or open; None once `open` was left.
+        self._current: Capture | None = None
         self.cost_told = False
         self._watched = False
         self._handing_over = False
@@ -115,12 +116,12 @@ class V4l2Source(Source):
         self.silent_hint = f"a reset may help: mjrelay {by_itself}, or: mjrelay reset {self.label}"
         self.stalled_hint = self.silent_hint
 
-    def succeed(self, before: Source) -> None:
+    def inherit_from(self, before: Source) -> None:
         """Take over what was learnt and what people have set, if the address is the same."""
-        super().succeed(before)
+        super().inherit_from(before)
         if isinstance(before, V4l2Source) and before.address == self.address:
-            self.controls.succeed(before.controls)
-            self.opener.succeed(before.opener)
+            self.controls.inherit_from(before.controls)
+            self.opener.inherit_from(before.opener)
             self.cost_told = before.cost_told
             # The old source may still be closing in this thread: our calls wait for their turn.
             self.worker = before.worker
@@ -133,7 +134,7 @@ class V4l2Source(Source):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         """Find, open and start the device while entered."""
-        device = self._opening = self._devices.capture()
+        device = self._current = self._devices.capture()
         try:
             mode = await self._answered(partial(self._start, device))
             self._device = device
@@ -181,7 +182,8 @@ class V4l2Source(Source):
         """Await a call in the device's thread.
 
         Raises:
-            TimeoutError: The call goes on in the thread, and later calls wait for it.
+            TimeoutError: If its turn has come, the call goes on in the thread and later calls wait
+                for it; if not, it is never made.
         """
         async with asyncio.timeout(self._timing.open_timeout):
             return await asyncio.wrap_future(self._submit(work))
@@ -208,20 +210,20 @@ class V4l2Source(Source):
 
     def _start(self, device: Capture) -> Mode:
         """Start the device; if systemd has kept it open for us, with that descriptor."""
-        with self._keeping:
+        with self._kept_lock:
             fd = self._kept.take()
         if fd is not None:
             device.adopt(fd)
         mode = self.opener.start(device)
-        with self._keeping:
-            if device is self._opening:  # else it was given up, and must not be kept any more
+        with self._kept_lock:
+            if device is self._current:  # else it was given up, and must not be kept any more
                 self._kept.keep(device.fileno())
         return mode
 
     async def _close(self, device: Capture) -> None:
         """Close the device after the call that still runs in the thread; wait a limited time."""
-        with self._keeping:
-            self._opening = None
+        with self._kept_lock:
+            self._current = None
             if not self._handing_over:
                 self._kept.drop()
         close = device.leave if self._handing_over else device.close
@@ -238,6 +240,7 @@ class V4l2Source(Source):
             else:
                 await self._show_encoded(device, mode, show)
         except ReadFailed as failed:
+            self._device = None  # it is closed to be explained: its controls are out of reach
             explain = partial(self.opener.explain, failed.error, device, mode)
             raise await self._answered(explain) from failed.error
 
@@ -302,7 +305,7 @@ class V4l2Source(Source):
     # Remedies
 
     async def _release(self) -> None:
-        """Release everything, and leave the camera alone until the kernel has suspended it."""
+        """Let go of what may still hold the device; leave it alone until the kernel suspends it."""
         gc.collect()  # a mapping kept alive by a traceback would hold the camera
         await asyncio.sleep(self._timing.suspended_after)
 

@@ -26,7 +26,7 @@ from mjrelay.errors import (
     SourceStalled,
     SourceUnreachable,
 )
-from mjrelay.formats.http1 import ResponseReader, Sink
+from mjrelay.formats.http1 import ResponseReader, TakeBody
 from mjrelay.sources.http import connection, source, wakeups
 from mjrelay.sources.http.dialling import Dialler
 from mjrelay.sources.http.source import HttpSource
@@ -139,7 +139,7 @@ async def test_the_next_dial_waits_for_the_old_connection_and_redial_delay() -> 
 def succeeding(before: HttpSource, url: str, **options: Any) -> HttpSource:
     """The source that follows another at a reload."""
     source = source_of(url, **options)
-    source.succeed(before)
+    source.inherit_from(before)
     return source
 
 
@@ -177,7 +177,7 @@ async def test_a_reload_keeps_the_way_in_of_the_same_camera_and_user() -> None:
 async def test_a_source_may_follow_one_of_another_kind() -> None:
     before = ScriptedSource([])
     after = source_of("http://127.0.0.1:9/")
-    after.succeed(before)
+    after.inherit_from(before)
     assert after.tally is before.tally
 
 
@@ -360,7 +360,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     feed = ResponseReader.feed
 
-    def noted(reader: ResponseReader, data: bytes | memoryview, sink: Sink) -> bool:
+    def noted(reader: ResponseReader, data: bytes | memoryview, sink: TakeBody) -> bool:
         sizes.append(len(data))
         return feed(reader, data, sink)
 
@@ -544,7 +544,7 @@ async def test_a_gzip_bomb_leaves_others_their_turn(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
             turn += 1
 
-    def noted(reader: ResponseReader, data: bytes | memoryview, sink: Sink) -> bool:
+    def noted(reader: ResponseReader, data: bytes | memoryview, sink: TakeBody) -> bool:
         worked_in.append(turn)
         return feed(reader, data, sink)
 

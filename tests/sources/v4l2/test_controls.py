@@ -226,8 +226,8 @@ def test_what_people_have_set_outlives_a_reload(
     _, capture = camera(setting("gain"), setting("contrast"))
     first, second, third = Controls(before), Controls(after), Controls(after)
     first.change(capture, changed)
-    second.succeed(first)
-    third.succeed(second)  # and a second one, which changes something else
+    second.inherit_from(first)
+    third.inherit_from(second)  # and a second one, which changes something else
     for controls in (second, third):
         device, capture = camera(setting("gain", -1), setting("contrast", -1))
         controls.apply(capture)
@@ -240,5 +240,5 @@ def test_what_was_told_is_not_told_again_after_a_reload() -> None:
     told(first, capture)
     for wanted, count in ((25, 0), (35, 1)):
         second = Controls({"gain": wanted})
-        second.succeed(first)
+        second.inherit_from(first)
         assert len(told(second, capture)) == count

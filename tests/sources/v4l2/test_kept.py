@@ -157,7 +157,7 @@ async def test_after_a_reload_the_device_is_kept_anew(plug: Plug) -> None:
     before = plug(FakeDevice([stamped(1)]), kept=Noted(story))
     await watch(before, 1)
     after = plug(FakeDevice([stamped(1)]), kept=Noted(story))
-    after.succeed(before)
+    after.inherit_from(before)
     await watch(after, 1)
     kept, dropped = story[::2], story[1::2]
     assert all(kept)

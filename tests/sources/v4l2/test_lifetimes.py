@@ -126,7 +126,7 @@ async def test_a_stuck_opening_is_given_up_and_the_next_one_waits_for_its_turn(p
     assert isinstance(await fails(source), SourceBroken)
     assert device.story == OPENED[:3], "nobody else touches it meanwhile"
     successor = plug(device)
-    successor.succeed(source)
+    successor.inherit_from(source)
     watching = asyncio.create_task(watch(successor, 1))
     await asyncio.sleep(0.05)
     assert device.story == OPENED[:3], "not even the source that a reload has made"

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mjrelay.devices.nodes import UsbDevice
-from mjrelay.errors import (
-    SourceUnreachable,
-)
+from mjrelay.errors import SourceBroken, SourceUnreachable
 from mjrelay.sources.v4l2.source import V4l2Source
 from tests.support.device import (
     BRIEF,
@@ -24,6 +24,7 @@ from tests.support.device import (
     values_of,
 )
 from tests.support.pictures import stamped
+from tests.support.serving import until
 from tests.support.source import ScriptedSource, images_of
 
 from .plugging import OPENED, Plug, watch
@@ -116,7 +117,7 @@ async def test_what_a_person_has_set_outlives_a_reload(
     device.has(setting("brightness", 7))
     before = await set_up(plug, device)
     after = plug(device, address, controls=controls)
-    after.succeed(before)
+    after.inherit_from(before)
     await watch(after, 1)
     assert values_of(device) == {"brightness": brightness}
 
@@ -128,7 +129,7 @@ async def test_the_camera_streamed_from_is_followed_after_a_reload(
     before = plug(FakeDevice([stamped(1)]))
     await watch(before, 1)
     after = plug(FakeDevice([stamped(1)]), address)
-    after.succeed(before)
+    after.inherit_from(before)
     await watch(after, 1)
     assert desk.seen == [None, seen]
 
@@ -142,7 +143,7 @@ async def test_what_was_told_of_a_camera_is_not_told_again_after_a_reload(
     before, after = plug(device), plug(device)
     with capture_logs() as logs:
         await watch(before, 1)
-        after.succeed(before)
+        after.inherit_from(before)
         await watch(after, 1)
     events = [entry["event"] for entry in logs]
     assert sorted(events) == ["camera.stable_name", "source.encoding"]
@@ -152,6 +153,30 @@ async def test_counts_go_on_whatever_the_source_was(plug: Plug) -> None:
     before = ScriptedSource()
     before.tally.dropped["truncated"] = 7
     after = plug(FakeDevice([stamped(1)]))
-    after.succeed(before)
+    after.inherit_from(before)
     assert after.tally.dropped == {"truncated": 7}
     await watch(after, 1)
+
+
+async def test_while_a_failure_is_explained_settings_are_out_of_reach(
+    plug: Plug, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explaining, explained = threading.Event(), threading.Event()
+
+    def ask_slowly(_: Sequence[str], **__: float) -> list[str]:
+        explaining.set()
+        assert explained.wait(5)
+        return []
+
+    monkeypatch.setattr(desk, "kernel_messages", ask_slowly)
+    device = FakeDevice([stamped(1)])
+    source = plug(device, timing=replace(BRIEF, open_timeout=5.0))
+    async with asyncio.timeout(5), images_of(source) as images:
+        await anext(images)
+        device.send(failure(errno.EIO))
+        await until(explaining.is_set)
+        with pytest.raises(SourceUnreachable, match="not open"):
+            await source.read_controls()
+        explained.set()
+        with pytest.raises(SourceBroken):
+            await anext(images)
