@@ -6,10 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 
-# Seconds after the last viewer has left in which a camera still counts as watched: a client that
-# polls snapshots is a viewer only for moments.
-_WATCHED_FOR = 10.0
-
 
 class Audience:
     """The viewers of one camera: every request that keeps it open, those for a snapshot included.
@@ -18,11 +14,14 @@ class Audience:
         viewers: How many the camera has now.
         linger: Seconds for which the camera stays open without viewers; infinite for one that is
             always open.
+        watched_for: Seconds after the last viewer has left in which the camera still counts as
+            watched: a client that polls snapshots is a viewer only for moments.
     """
 
     def __init__(self) -> None:
         self.viewers = 0
         self.linger = math.inf
+        self.watched_for = 10.0
         self._left_at = -math.inf
         self._came = asyncio.Event()
 
@@ -42,7 +41,7 @@ class Audience:
     @property
     def is_watching(self) -> bool:
         """Whether the camera has viewers, or had some a moment ago."""
-        return bool(self.viewers) or time.monotonic() - self._left_at < _WATCHED_FOR
+        return bool(self.viewers) or time.monotonic() - self._left_at < self.watched_for
 
     @property
     def wants_pictures(self) -> bool:

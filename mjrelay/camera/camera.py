@@ -22,10 +22,6 @@ from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
-# A timer ends every silence that lasts too long. If a silence goes on for this many seconds more,
-# the timer itself has failed.
-_STUCK_AFTER = 30.0
-
 # Moving the timer for each frame would cost more than everything else done here for a frame. So it
 # is moved once per eighth of the allowed silence, and a silence may last longer by that eighth.
 _SLACK = 1 / 8
@@ -50,6 +46,8 @@ class Camera:
         opens: How often its source was opened since mjrelay started.
         failures: How often its source failed since mjrelay started, by kind of error.
         remedied: How often each remedy was applied since mjrelay started, whether or not it helped.
+        stuck_after: A timer ends every silence that lasts too long. If a silence goes on for this
+            many seconds more, the timer itself has failed.
     """
 
     def __init__(self, name: str, config: CameraConfig, source: Source) -> None:
@@ -62,6 +60,7 @@ class Camera:
         self.opens = 0
         self.failures: Counter[str] = Counter()
         self.remedied: Counter[Remedy] = Counter()
+        self.stuck_after = 30.0
         self._allowance = Allowance()
         self._asked: Remedy | None = None
         # The only handle on a stream that runs: the limit of its silence. To end the stream, that
@@ -222,7 +221,7 @@ class Camera:
         newest = self.ring.newest
         last_sign = max(self._attempt_at, newest.monotonic if newest else 0.0)
         longest_silence = max(self._silence_allowed * (1 + _SLACK), self.source.patience)
-        return time.monotonic() - last_sign > longest_silence + _STUCK_AFTER
+        return time.monotonic() - last_sign > longest_silence + self.stuck_after
 
     @property
     def resets(self) -> int:

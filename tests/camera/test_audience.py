@@ -38,14 +38,12 @@ def test_on_demand_a_camera_is_wanted_while_watched_and_a_while_longer(
     assert audience.wants_pictures is wanted
 
 
-def test_it_counts_as_watching_for_a_moment_after_the_last_viewer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_it_counts_as_watching_for_a_moment_after_the_last_viewer() -> None:
     audience = Audience()
     with audience.joined():
         assert audience.is_watching
     assert audience.is_watching
-    monkeypatch.setattr("mjrelay.camera.audience._WATCHED_FOR", 0.0)
+    audience.watched_for = 0.0
     assert not audience.is_watching
 
 

@@ -61,12 +61,10 @@ async def test_the_past_is_given_back_when_a_camera_ends_or_gets_another_configu
         assert [image for _, image in camera.ring.last()] == [stamped(3)]
 
 
-async def test_its_source_is_watched_for_a_while_after_the_last_viewer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("mjrelay.camera.audience._WATCHED_FOR", 0.1)
+async def test_its_source_is_watched_for_a_while_after_the_last_viewer() -> None:
     source = ScriptedSource([*steps(1), 0.05, *steps(2), 0.15, *steps(3), SILENCE])
     camera = scripted(source, stall_timeout=30)
+    camera.audience.watched_for = 0.1
     with camera.watched():
         assert source.watched
     async with running(camera):
@@ -256,9 +254,8 @@ class DeafSource(ScriptedSource):
     [([], "starting"), (steps(1), "streaming"), (steps(1, 1, 1), "frozen")],
 )
 async def test_silence_that_nobody_notices_is_a_fault_of_ours(
-    script: list[Step], state: str, monkeypatch: pytest.MonkeyPatch
+    script: list[Step], state: str
 ) -> None:
-    monkeypatch.setattr("mjrelay.camera.camera._STUCK_AFTER", 0.1)
     source = DeafSource(script)
     camera = scripted(
         source,
@@ -267,6 +264,7 @@ async def test_silence_that_nobody_notices_is_a_fault_of_ours(
         stall_timeout=0.05,
         frozen_after=1e-9 if state == "frozen" else 0.0,
     )
+    camera.stuck_after = 0.1
     async with running(camera):
         try:
             await until(lambda: camera.is_stuck)
@@ -277,9 +275,9 @@ async def test_silence_that_nobody_notices_is_a_fault_of_ours(
         assert not camera.is_stuck
 
 
-async def test_waiting_for_the_next_attempt_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mjrelay.camera.camera._STUCK_AFTER", -100)
+async def test_waiting_for_the_next_attempt_is_no_fault() -> None:
     camera = scripted(ScriptedSource([*steps(1), SourceLost("gone")]), redial_delay=30)
+    camera.stuck_after = -100
     async with running(camera):
         await until(lambda: camera.retry_in is not None)
         assert not camera.is_stuck
