@@ -10,6 +10,7 @@ import pytest
 
 from mjrelay.camera.condition import TRANSITIONS
 from tests.test_docs import ROOT, prose
+from tests.test_layers import PACKAGE
 
 INSIDE = [
     ROOT / "docs" / "explanation" / name
@@ -33,7 +34,7 @@ def codes() -> Iterator[tuple[Path, str]]:
 def members() -> set[str]:
     """Every `Class.name` in the code: methods, attributes, and the names in a class's body."""
     found = set()
-    for path in (ROOT / "mjrelay").rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ClassDef):
                 for each in ast.walk(node):
@@ -49,7 +50,8 @@ def test_pages_tell_of_code_that_is_there(page: Path, code: str) -> None:
     if _MEMBER.fullmatch(code):
         assert code in members(), f"{page.name}: no {code}"
     else:
-        folders = (ROOT, *(path for path in ROOT.glob("mjrelay/**/") if path.is_dir()))
+        parts = (path for path in PACKAGE.rglob("*/") if path.is_dir())
+        folders = (ROOT, PACKAGE.parent, PACKAGE, *parts)
         assert any((folder / code).exists() for folder in folders), f"{page.name}: no {code}"
 
 

@@ -295,6 +295,8 @@ class JpegFramer:
                     return self._wait(walk)
                 if self._eoi_seen:  # no boundary is looked for in a scan then
                     self._searched = max(self._searched, walk.position)
+                elif (cut := self._end_of_part(walk.position)) is not None:
+                    return self._take_without_eoi(walk, cut)
             position = walk.position
             if end < position + 2:
                 return self._wait(walk)
@@ -321,8 +323,7 @@ class JpegFramer:
             elif marker in jpeg.STANDALONE:
                 walk.position += 2
             elif marker == jpeg.M_SOI and walk.seen_scan and not self._eoi_seen:
-                cut = self._end_of_part(position)
-                return self._take_without_eoi(walk, position if cut is None else cut)
+                return self._take_without_eoi(walk, position)
             else:
                 is_cut = marker in (jpeg.M_SOI, jpeg.M_EOI)
                 return self._break_off(walk, "truncated" if is_cut else "corrupt")

@@ -510,6 +510,17 @@ def test_the_size_of_the_buffer_makes_no_difference(
     assert len(framer._buffer) <= max(room, 2 * (2000 + 65_537 + 2 * max(sizes)))
 
 
+@pytest.mark.parametrize("size", [1, 7, 5000])
+@pytest.mark.parametrize("behind", [EOI, b"\xff\xc1", b"text"])
+def test_an_image_without_eoi_ends_at_its_part_whatever_stands_behind(
+    size: int, behind: bytes
+) -> None:
+    without_eoi = picture(1).removesuffix(EOI)
+    head = b"\r\n--x\r\nContent-Type: image/jpeg\r\n\r\n"
+    stream = head + without_eoi + b"\r\n--x\r\n\r\n" + behind
+    assert cut(pieces(stream, size), JpegFramer()) == [picture(1)]
+
+
 @pytest.mark.parametrize("size", [1, 5000])
 def test_a_last_gap_counts_however_it_was_cut(size: int) -> None:
     framer = JpegFramer()
