@@ -79,7 +79,7 @@ class Roster:
         """Begin to stop all cameras, and leave what the next process can take over."""
         for camera in self.cameras.values():
             camera.source.hand_over()
-            camera.retire()
+            camera.end_waits()
         for task in self._running.values():
             task.cancel()
 

@@ -155,6 +155,23 @@ async def test_a_snapshot_that_waits_for_the_first_picture_survives_a_reload(
         assert (status, body) == (200, stamped(2))
 
 
+@pytest.mark.parametrize(
+    ("path", "told"), [("snapshot", b"has no picture yet"), ("clip", b"has no picture yet")]
+)
+async def test_a_request_that_waits_for_the_first_picture_is_answered_at_the_end(
+    path: str, told: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mjrelay.roster.make_source", lambda *_: ScriptedSource([SILENCE]))
+    async with serving() as served:
+        await served.fit({"a": ONE_PICTURE})
+        waiting = asyncio.create_task(served.get(f"/cameras/a/{path}"))
+        await until(lambda: served.roster.cameras["a"].audience.viewers)
+        served.roster.end()
+        status, body, _ = await asyncio.wait_for(waiting, 5)
+        assert status == 503
+        assert told in body
+
+
 @pytest.mark.usefixtures("_scripted")
 async def test_two_reloads_at_once_are_done_one_after_the_other() -> None:
     async with serving() as served:

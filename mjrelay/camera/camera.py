@@ -143,6 +143,10 @@ class Camera:
     def retire(self) -> None:
         """End every wait for a frame, now and later: the camera is gone."""
         self.ring.close()
+        self.end_waits()
+
+    def end_waits(self) -> None:
+        """Let go of the requests that wait to know whether frames come: mjrelay ends."""
         self._settled.set()
 
     @contextlib.contextmanager
