@@ -250,12 +250,17 @@ class Soak:
                 and len(camera["clients"]) == len(self._watching) == self._clients
             )
 
-        await eventually(is_calm, _SETTLE_TIMEOUT)
-        # The connection of the last question for the status may take a moment to close.
-        files = []
-        for _ in range(10):
-            await asyncio.sleep(0.05)
-            files.append(relay.open_files())
+        while True:
+            await eventually(is_calm, _SETTLE_TIMEOUT)
+            opens = (await relay.camera())["opens"]
+            # The connection of the last question for the status may take a moment to close.
+            files = []
+            for _ in range(10):
+                await asyncio.sleep(0.05)
+                files.append(relay.open_files())
+            # The last bad weather may still have cost the camera its connection.
+            if await is_calm() and (await relay.camera())["opens"] == opens:
+                break
         measured = Measure(relay.rss(), min(files))
         self._weather.is_calm = False
         return measured
