@@ -14,15 +14,21 @@ MjrelayError
     └── SourceLost         the source was open and broke off
 """
 
+import errno
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 # Hints that more than one module gives.
 SLOT_TAKEN = "its only connection may be taken: close other viewers of this camera"
 GIVEN_AWAY = "it may have rebooted, or given its only connection to another viewer"
 MORE_FILES = "let more files be open, with LimitNOFILE= in the unit or ulimit -n"
 LOOK_IN_BROWSER = "open the address in a browser to see what the camera sends"
+
+
+def is_full(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether an error means that no more files may be open: then `MORE_FILES` is the hint."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 class MjrelayError(Exception):

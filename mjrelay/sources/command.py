@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import io
 import os
 import re
@@ -19,7 +18,7 @@ import structlog
 
 from mjrelay.configuration.address import CommandAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally
+from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally, is_full
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
 
@@ -217,7 +216,7 @@ async def _running(
 
 def _not_started(program: str, error: OSError) -> SourceRefused:
     reason = f"{program} cannot be started: {error.strerror}"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
+    if is_full(error):
         return SourceRefused(reason, MORE_FILES)
     return SourceRefused(reason, "check that it is installed, spelled right and may be executed")
 

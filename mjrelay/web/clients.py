@@ -1,13 +1,11 @@
 """Clients: which clients watch which camera, and what to do when no more files may be open."""
 
 import contextlib
-import errno
 import itertools
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 import structlog
 from aiohttp import web
@@ -93,11 +91,6 @@ class Clients:
     def _end_streams(self, camera: Camera) -> None:
         for client in self.of(camera):
             client.sink.finish()
-
-
-def is_full(error: BaseException | None) -> TypeGuard[OSError]:
-    """Whether an error means that no more files may be open."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 CLIENTS = web.AppKey("clients", Clients)

@@ -12,8 +12,9 @@ from aiohttp.http import HttpProcessingError
 
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.tables import ServerConfig
+from mjrelay.errors import is_full
 from mjrelay.web.app import Handler, make_app
-from mjrelay.web.clients import Clients, is_full
+from mjrelay.web.clients import Clients
 from mjrelay.web.listening import BACKLOG, Listener
 
 # At the end, aiohttp waits this many seconds, twice, for handlers that do not return: those whose

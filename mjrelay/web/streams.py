@@ -6,9 +6,9 @@ import socket
 from aiohttp import web
 
 from mjrelay.camera.camera import Camera
-from mjrelay.errors import MORE_FILES
+from mjrelay.errors import MORE_FILES, is_full
 from mjrelay.formats import multipart
-from mjrelay.web.clients import CLIENTS, Client, is_full
+from mjrelay.web.clients import CLIENTS, Client
 from mjrelay.web.queries import NO_STORE, flag, number
 from mjrelay.web.sinks import SocketSink
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import os
 import socket
@@ -18,6 +17,7 @@ from mjrelay.errors import (
     SourceLost,
     SourceRefused,
     SourceUnreachable,
+    is_full,
 )
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
 from mjrelay.sources.http.wakeups import Wakeups
@@ -220,10 +220,9 @@ def _unreachable(where: str, host: str, error: OSError) -> SourceError:
         )
     # asyncio puts words of its own in place of the kernel's.
     reason = os.strerror(error.errno) if error.errno else str(error)
-    is_full = error.errno in (errno.EMFILE, errno.ENFILE)
     return SourceUnreachable(
         f"no way to {where}: {reason}",
-        MORE_FILES if is_full else "check that the camera is on and in this network",
+        MORE_FILES if is_full(error) else "check that the camera is on and in this network",
     )
 
 
