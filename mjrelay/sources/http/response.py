@@ -4,36 +4,16 @@ import asyncio
 import time
 from functools import partial
 
-from mjrelay.errors import (
-    LOOK_IN_BROWSER,
-    SLOT_TAKEN,
-    FramingError,
-    SourceError,
-    SourceLost,
-    SourceRefused,
-    Tally,
-)
+from mjrelay.errors import SLOT_TAKEN, FramingError, SourceError, SourceLost, Tally
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
 from mjrelay.sources import Show
 from mjrelay.sources.http.connection import Connection
+from mjrelay.sources.http.diagnosis import ENOUGH, no_pictures, unreadable
 
-# A body this long without the beginning of an image is no picture stream.
-_MAX_WITHOUT_IMAGE = 2**20
 # The framer gets pieces that still fit the processor's cache when their images are shown.
 _STEP = 2**17
-# Enough of a body to recognize HTML.
-_START = 256
-_OTHER_CODECS = {
-    "h264": "H.264",
-    "x-h264": "H.264",
-    "avc": "H.264",
-    "h265": "H.265",
-    "x-h265": "H.265",
-    "hevc": "H.265",
-    "mp4": "MP4",
-}
 
 
 class Response:
@@ -81,7 +61,7 @@ class Response:
             try:
                 head = reader.read_head(data)
             except FramingError as error:
-                raise _unreadable(error) from error
+                raise unreadable(error) from error
         boundary = multipart.declared_boundary(head.media_type)
         framer = JpegFramer(max_size=max_image, boundary=boundary, tally=tally)
         return cls(connection, reader, head, framer)
@@ -117,7 +97,7 @@ class Response:
         try:
             self._undecoded = self._reader.feed(data, take)
         except FramingError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         if self.found:
             missing = 0 if self._reader.decodes else self._framer.missing
             self._connection.wakeups.note_progress(self.found, missing)
@@ -129,59 +109,18 @@ class Response:
         """Cut a piece of the body into images, and show them."""
         if not self.found:
             self._length += len(body)
-            self._start += bytes(body[: _START - len(self._start)])
+            self._start += bytes(body[: ENOUGH - len(self._start)])
         for at in range(0, len(body), _STEP):
             for image in self._framer.feed(body[at : at + _STEP]):
                 self.found += 1
                 show(image, time.monotonic())
 
     def _diagnose(self, *, ended: bool = False) -> SourceError | None:
-        """Why there is no image in what has come so far; None: it is too early to say.
-
-        Args:
-            ended: Nothing more will come.
-        """
-        media_type = self.head.media_type.partition(";")[0].strip().lower()
-        for declared in (self._framer.foreign_type, media_type):
-            if codec := _OTHER_CODECS.get(declared.rpartition("/")[2]):
-                return SourceRefused(
-                    f"the camera sends {codec} video, not JPEG pictures",
-                    "choose its MJPEG address, or convert: exec:ffmpeg -i URL -f mjpeg -",
-                )
-        if not self.head.is_multipart:
-            start = self._start.lstrip()
-            for first, kind in ((b"<", "an HTML page"), (b"{", "JSON"), (b"[", "JSON")):
-                if start.startswith(first):
-                    return SourceRefused(
-                        f"the camera answers with {kind}, not with pictures",
-                        "open the address in a browser and take the one of the picture itself",
-                    )
-        if ended and not self._length:
-            return SourceLost("the camera closed the connection without a picture", SLOT_TAKEN)
-        if ended or self._length > _MAX_WITHOUT_IMAGE:
-            declared = f" ({media_type[:100]})" if media_type else ""
-            return SourceRefused(
-                f"the camera sends no whole JPEG picture{declared}", LOOK_IN_BROWSER
-            )
-        return None
-
-
-def _unreadable(error: FramingError) -> SourceRefused:
-    return SourceRefused(f"the camera's answer cannot be read: {error}", LOOK_IN_BROWSER)
-
-
-def refusal(head: ResponseHead) -> SourceRefused:
-    """What an error status means to the person who wrote the address."""
-    said = f"the camera answers {head.status} {head.phrase}".rstrip()
-    match head.status:
-        case 403:
-            hint = "this user, or this computer, may not watch; check the camera's settings"
-        case 404:
-            hint = "the path is wrong; try /?action=stream, /stream, /video or /mjpg/video.mjpg"
-        case 503 | 429:
-            hint = SLOT_TAKEN
-        case status if status >= 500:  # noqa: PLR2004 - server errors
-            hint = "the camera is in trouble: restart it if this lasts"
-        case _:
-            hint = LOOK_IN_BROWSER
-    return SourceRefused(said, hint)
+        """Why there is no image in what has come so far; None: it is too early to say."""
+        return no_pictures(
+            self.head,
+            self._start,
+            self._length,
+            foreign_type=self._framer.foreign_type,
+            ended=ended,
+        )
