@@ -91,13 +91,24 @@ class RemedyFailed(_Explained):
 
 
 class SourceError(_Explained):
-    """A source failed; the camera recovers it."""
+    """A source failed; the camera recovers it.
+
+    Attributes:
+        retry_after: Seconds for which the camera must be left alone, whoever comes to watch; None
+            where the usual delay will do.
+    """
 
     kind: ClassVar[str] = "failed"
     """A short word for counters and logs, one per class."""
 
     costs_nothing: ClassVar[bool] = False
     """Whether another attempt costs the camera nothing, however many there were."""
+
+    def __init__(
+        self, reason: str, hint: str | None = None, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason, hint)
+        self.retry_after = retry_after
 
 
 class SourceUnreachable(SourceError):

@@ -69,6 +69,7 @@ class Camera:
         self._timer_due = 0.0
         self._ended = False
         self._failed_at = 0.0
+        self._left_alone_for = 0.0
         self._retry_at: float | None = None
         self._pause: asyncio.Timeout | None = None
         self._wake = asyncio.Event()
@@ -181,8 +182,12 @@ class Camera:
         return True
 
     def _hurry(self) -> None:
-        """Cut the wait to what it is after a first failure: `redial_delay`, 1 s at least."""
-        soonest = self._failed_at + max(self.config.redial_delay, DIAL_EVERY)
+        """Cut the wait to what it is after a first failure: `redial_delay`, 1 s at least.
+
+        A camera that must be left alone for longer is.
+        """
+        least = max(self.config.redial_delay, DIAL_EVERY, self._left_alone_for)
+        soonest = self._failed_at + least
         if self._retry_at and soonest < self._retry_at:
             self._retry_at = soonest
             if self._pause and not self._pause.expired():
@@ -382,6 +387,7 @@ class Camera:
     def _failed(self, error: SourceError, *, lasted: float) -> Step:
         """Note a failure, and return what to do about it."""
         self.failures[error.kind] += 1
+        self._left_alone_for = error.retry_after or 0.0
         step = self._ladder.failed(
             error, now=time.monotonic(), streamed_for=self._streamed_for(), lasted=lasted
         )
@@ -406,6 +412,7 @@ class Camera:
 
     def _crashed(self) -> Step:
         """Note a bug of mjrelay, and return what to do about it."""
+        self._left_alone_for = 0.0
         self.failures["crashed"] += 1
         reason, hint = "mjrelay met a fault of its own", "please report what the log says"
         self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))

@@ -41,10 +41,14 @@ class Backoff:
 
         Args:
             error: What ended the source. If another attempt costs the camera nothing, there is one
-                every second, and this failure does not make later delays longer.
+                every second, and this failure does not make later delays longer. The delay is never
+                shorter than its `retry_after`.
             streamed_for: Seconds for which frames had come.
             lasted: Seconds that the attempt itself took.
         """
+        return max(self._delay(error, streamed_for, lasted), error.retry_after or 0.0)
+
+    def _delay(self, error: SourceError, streamed_for: float, lasted: float) -> float:
         if error.costs_nothing:
             return max(0.0, DIAL_EVERY - lasted)
         if streamed_for >= HEALTHY_AFTER:

@@ -479,6 +479,23 @@ async def test_viewers_that_come_and_go_hurry_a_camera_no_more_than_it_bears() -
 
 
 @pytest.mark.usefixtures("_dialled_often")
+async def test_no_viewer_hurries_a_camera_that_must_be_left_alone() -> None:
+    source = ScriptedSource([SourceRefused("wrong password", retry_after=60)], [*steps(1), SILENCE])
+    camera = scripted(source, mode="demand", linger=0.0, redial_delay=0.01, stall_timeout=30)
+    async with running(camera):
+        for _ in range(20):
+            with camera.watched():
+                await until(lambda: camera.retry_in)
+                await asyncio.sleep(0.01)
+        assert source.opened == 1
+        assert camera.retry_in
+        assert camera.retry_in > 50
+        with camera.watched():
+            camera.restart()  # a person may
+            await until(lambda: camera.state == "streaming")
+
+
+@pytest.mark.usefixtures("_dialled_often")
 async def test_a_viewer_that_comes_just_as_the_wait_ends_is_counted() -> None:
     source = ScriptedSource([ZeroDivisionError("bug")], [*steps(1), SILENCE])
     camera = scripted(source, mode="demand", linger=0.0, retry_max=0.3, stall_timeout=30)

@@ -44,6 +44,13 @@ def test_an_unreachable_camera_is_asked_every_second_however_long() -> None:
     assert delays(steady(), 1000, AWAY) == [DIAL_EVERY] * 1000
 
 
+@pytest.mark.parametrize("kind", [SourceRefused, SourceUnreachable])
+def test_a_camera_that_must_be_left_alone_is(kind: type[SourceError]) -> None:
+    backoff = steady()
+    assert delays(backoff, 2, kind("not now", retry_after=300)) == [300, 300]
+    assert max(delays(backoff, 5, kind("try", retry_after=0.1))) <= 30
+
+
 def test_an_unreachable_camera_leaves_later_delays_as_they_were() -> None:
     backoff = steady()
     assert [backoff.failed(error) for error in (LOST, LOST, AWAY, AWAY, LOST)] == [1, 2, 1, 1, 4]
