@@ -19,6 +19,8 @@ from mjrelay.sources.http.wakeups import Wakeups
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNAUTHORIZED = 401
+NOT_MODIFIED = 304
+"""The status that says: the picture is still the one whose tag was sent."""
 # One in place of a challenge kept from before, one for another page behind a redirect, and one for
 # a camera that calls its nonce stale when it is used for the first time.
 _MAX_LOGINS = 3
@@ -40,6 +42,8 @@ class Asker:
         tally: As given; a source that inherits another's sets it.
         head: The head of the latest answer, if there was one.
         patience: Seconds within which an asking has certainly ended.
+        known_tag: The entity tag (ETag) of a picture that we have: the camera may answer 304 in
+            place of sending it again. Empty for none.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Asker:
     ) -> None:
         self.head: ResponseHead | None = None
         self.patience = _patience(config)
+        self.known_tag = ""
         self._address = address
         self._config = config
         self.tally = tally
@@ -94,7 +99,7 @@ class Asker:
                 # A challenge may be stale that came with an earlier asking, or for another page.
                 self._log_in(address, head, logins, is_answer=challenged == address)
                 challenged = address
-            elif head.is_success:
+            elif head.is_success or (self.known_tag and head.status == NOT_MODIFIED):
                 return answer
             else:
                 raise refusal(head)
@@ -142,6 +147,8 @@ class Asker:
             "Accept-Encoding: identity",
             "Connection: close",
         ]
+        if self.known_tag:
+            lines.append(f"If-None-Match: {self.known_tag}")
         if self._address.may_share_secrets_with(address):
             authorization = self._login.header(address.target, secrets.token_hex(8))
             lines += [f"Authorization: {authorization}"] if authorization else []

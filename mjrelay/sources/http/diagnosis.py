@@ -1,5 +1,8 @@
 """What an answer without pictures means to the person who wrote the address."""
 
+import re
+from email.utils import parsedate_to_datetime
+
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
     SLOT_TAKEN,
@@ -7,6 +10,7 @@ from mjrelay.errors import (
     SourceError,
     SourceLost,
     SourceRefused,
+    SourceUnreachable,
 )
 from mjrelay.formats.http1 import ResponseHead
 
@@ -14,6 +18,9 @@ from mjrelay.formats.http1 import ResponseHead
 _MAX_WITHOUT_IMAGE = 2**20
 ENOUGH = 256
 """So many bytes of a body tell what it is."""
+_SECONDS = re.compile(r"[0-9]{1,9}")
+# A camera may ask to be left alone for a day, by a slip as a rule: it is asked again after this.
+_MOST_RETRY_AFTER = 300.0
 _OTHER_CODECS = {
     "h264": "H.264",
     "x-h264": "H.264",
@@ -65,18 +72,44 @@ def unreadable(error: FramingError) -> SourceRefused:
     return SourceRefused(f"the camera's answer cannot be read: {error}", LOOK_IN_BROWSER)
 
 
-def refusal(head: ResponseHead) -> SourceRefused:
+def refusal(head: ResponseHead) -> SourceError:
     """What an error status means."""
     said = f"the camera answers {head.status} {head.phrase}".rstrip()
+    retry_after = _retry_after(head)
     match head.status:
         case 403:
             hint = "this user, or this computer, may not watch; check the camera's settings"
         case 404:
             hint = "the path is wrong; try /?action=stream, /stream, /video or /mjpg/video.mjpg"
-        case 503 | 429:
+        case 429:
+            hint = "it is asked too often: set a lower fps"
+        case 502 | 504:
+            hint = (
+                "the web server in front of the camera runs, the camera itself does not yet: wait "
+                "until it has started, or start it"
+            )
+            return SourceUnreachable(said, hint, retry_after=retry_after)
+        case 503:
             hint = SLOT_TAKEN
         case status if status >= 500:  # noqa: PLR2004 - server errors
             hint = "the camera is in trouble: restart it if this lasts"
         case _:
             hint = LOOK_IN_BROWSER
-    return SourceRefused(said, hint)
+    return SourceRefused(said, hint, retry_after=retry_after)
+
+
+def _retry_after(head: ResponseHead) -> float | None:
+    """Seconds for which the camera asks to be left alone; None where it does not, or not clearly.
+
+    A date counts from the answer's own date: the clocks of cameras are wrong.
+    """
+    value = head.get("retry-after")
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+    else:
+        try:
+            due = parsedate_to_datetime(value)
+            seconds = (due - parsedate_to_datetime(head.get("date"))).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # no date, or one without a time zone
+            return None
+    return min(seconds, _MOST_RETRY_AFTER) if seconds > 0 else None
