@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:8080
 BENCH ?=
 COVERAGE ?=
+# Two stamps: what running mjrelay needs is installed, and what working on it needs.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -16,16 +18,24 @@ help:  ## list the targets
 
 setup: $(READY)  ## make the virtual environment
 
-$(READY): pyproject.toml
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Python's venv is needed: sudo apt install python3-venv"; rm -rf $(VENV); exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+
+$(RUNS): pyproject.toml | $(BIN)/pip
+	@echo "Installing mjrelay and the libraries it needs into $(CURDIR)/$(VENV), this once"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-run: $(READY)  ## serve a moving test card on 127.0.0.1:8080
-	$(BIN)/mjrelay run --listen $(LISTEN) testcard:
+$(READY): pyproject.toml | $(BIN)/pip
+	@echo "Installing mjrelay, its libraries and what its tests need into $(CURDIR)/$(VENV), this once"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(RUNS) $@
+
+run: $(RUNS)  ## serve a moving test card on 127.0.0.1:8080
+	@$(BIN)/mjrelay run --listen $(LISTEN) testcard:
 
 test: $(READY)  ## run the tests (3 minutes at most)
 	$(BIN)/python -m pytest -q
