@@ -13,6 +13,7 @@ import pytest
 import mjrelay
 from mjrelay.camera.condition import State
 from mjrelay.cli import _parser
+from mjrelay.configuration.address import parse_address
 from mjrelay.configuration.tables import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -21,10 +22,16 @@ PAGES = sorted(
     key=lambda page: str(page.relative_to(ROOT)),
 )
 
+PICTURES = sorted((ROOT / "docs" / "pictures").iterdir())
+
 _FENCE = re.compile(r"^( *)(```+)(\w*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+# The host of an address, where a word in capitals stands for it.
+_STANDS_FOR_A_HOST = re.compile(
+    r"\b(?:https?|rtsps?)://(?P<login>[^\s/@]*@)?(?P<word>[A-Z][A-Z0-9-]*)\b(?P<port>:PORT)?(?![\w.])"
+)
 _EVENT = re.compile(r'\blog\.(?:debug|info|warning|error|exception)\(\s*"([a-z_.]+)"')
 
 
@@ -76,10 +83,40 @@ def command_lines() -> Iterator[tuple[Path, str]]:
                 yield page, code
 
 
+def words_for_hosts(text: str) -> set[str]:
+    """What the reader has to replace in addresses, but for `HOST` in the grammar of one."""
+    return {
+        found["word"]
+        for found in _STANDS_FOR_A_HOST.finditer(text)
+        if not (found["word"] == "HOST" and (found["login"] or found["port"]))
+    }
+
+
+def texts() -> list[Path]:
+    """Everything that people read: pages, configurations, and the program with its messages."""
+    program = Path(mjrelay.__file__).parent
+    return [
+        *PAGES,
+        *sorted(program.rglob("*.py")),
+        ROOT / "mjrelay.toml",
+        *sorted((ROOT / "systemd").glob("*.*")),
+    ]
+
+
 def toml_blocks() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for block in blocks(page, "toml"):
             yield page, block
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    """The sources in commands of pages, with the camera's address filled in."""
+    for page, line in command_lines():
+        command = re.split(r"\s(?:#|\||2?>|&&)\s?", line)[0]
+        for word in shlex.split(command)[2:]:
+            source = re.sub(r"^\w+=(?=\w+:)", "", word)
+            if re.match(r"(https?|exec|usb|testcard):|/dev/", source):
+                yield page, source.replace("PRINTER", "192.168.1.200")
 
 
 def logged_events() -> set[str]:
@@ -120,6 +157,11 @@ def test_commands_are_commands(page: Path, line: str) -> None:
         pytest.fail(f"{name_of(page)}: not understood: {command}")
 
 
+@pytest.mark.parametrize("source", [pytest.param(x, id=f"{name_of(p)}-{x}") for p, x in sources()])
+def test_sources_of_commands_are_sources(source: str) -> None:
+    parse_address(source)
+
+
 @pytest.mark.parametrize(
     ("page", "text"),
     [pytest.param(p, x, id=f"{name_of(p)}-{i}") for i, (p, x) in enumerate(toml_blocks())],
@@ -144,6 +186,38 @@ def test_configurations_have_no_faults(page: Path, text: str, tmp_path: Path) ->
 @pytest.mark.parametrize("event", sorted(logged_events()))
 def test_every_event_is_documented(event: str) -> None:
     assert f"`{event}`" in (ROOT / "docs" / "reference" / "logging.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in texts()])
+def test_two_words_stand_for_addresses(path: Path) -> None:
+    # The camera's, and that of the computer with mjrelay: a reader learns them once. The program
+    # itself says HOST for any.
+    allowed = {"PRINTER", "MJRELAY"} | ({"HOST"} if path.suffix == ".py" else set())
+    assert words_for_hosts(path.read_text("utf-8")) <= allowed
+
+
+def test_words_that_stand_for_addresses_are_found() -> None:
+    text = "http://THE-ROBOT:8080/ rtsp://YOUR-HOST/live http://PRINTER:81/stream https://u:p@NAS/x"
+    assert words_for_hosts(text) == {"THE-ROBOT", "YOUR-HOST", "PRINTER", "NAS"}
+    assert words_for_hosts("http://HOST/x http://HOST:8080/") == {"HOST"}
+    grammar = "http://HOST:PORT/PATH?QUERY http://USER:PASSWORD@HOST/… http://192.168.1.200/"
+    assert not words_for_hosts(grammar)
+
+
+def test_every_page_is_found_from_the_first_one() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {
+        (page.parent / link.partition("#")[0]).resolve()
+        for page, link in relative_links()
+        if page == index
+    }
+    assert set(index.parent.rglob("*.md")) - {index} <= listed
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_pictures_are_small_and_shown(picture: Path) -> None:
+    assert picture.stat().st_size < 60_000
+    assert picture in {(page.parent / link).resolve() for page, link in relative_links()}
 
 
 def test_the_log_has_events() -> None:
