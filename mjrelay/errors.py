@@ -12,6 +12,7 @@ MjrelayError
     ├── SourceStalled      the source is open but silent
     ├── SourceBroken       the device itself fails: a reset may cure it
     └── SourceLost         the source was open and broke off
+        └── SourceEnded    it had given pictures: as a rule it goes on when it is opened again
 """
 
 import errno
@@ -156,6 +157,10 @@ class SourceLost(SourceError):
     """The source was open and broke off."""
 
     kind = "lost"
+
+
+class SourceEnded(SourceLost):
+    """The source broke off after it had given pictures. Many cameras do that, some all the time."""
 
 
 @dataclass(frozen=True)

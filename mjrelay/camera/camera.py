@@ -12,19 +12,25 @@ import structlog
 
 from mjrelay.camera.audience import Audience
 from mjrelay.camera.condition import Condition, Event, Moment, State
-from mjrelay.camera.fanout import OFFLINE_AFTER, Fanout, Sink
+from mjrelay.camera.fanout import Fanout, Sink
 from mjrelay.camera.frame import Frame
 from mjrelay.camera.placeholder import Placeholder
 from mjrelay.camera.ring import FrameRing
+from mjrelay.camera.silence import Silence
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import RemedyFailed, SourceError, SourceStalled, SourceUnreachable
+from mjrelay.errors import (
+    RemedyFailed,
+    SourceEnded,
+    SourceError,
+    SourceStalled,
+    SourceUnreachable,
+)
 from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
 from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
-# Moving the timer for each frame would cost more than everything else done here for a frame. So it
-# is moved once per eighth of the allowed silence, and a silence may last longer by that eighth.
-_SLACK = 1 / 8
+# A viewer who comes while nobody knows whether pictures will is told after this many seconds.
+_TELL_AFTER = 1.0
 
 _NOTHING_WRONG = Step(Remedy.REOPEN, 0.0)
 
@@ -63,11 +69,16 @@ class Camera:
         self.stuck_after = 30.0
         self._allowance = Allowance()
         self._asked: Remedy | None = None
-        # The only handle on a stream that runs: the limit of its silence. To end the stream, that
-        # limit passes now; `_ended` says that this was no stall.
-        self._stream_timer: asyncio.Timeout | None = None
-        self._timer_due = 0.0
-        self._ended = False
+        # The only handle on a stream that runs: a timeout that never passes by itself. To end the
+        # stream it is made to pass now: for a stall, or else without an error.
+        self._stream_end: asyncio.Timeout | None = None
+        self._stall: SourceError | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._opened_at = -math.inf
+        self._came_at = -math.inf  # the latest picture of the stream that is open, or was
+        self._gap: asyncio.Task[None] | None = None
+        self._goes_on = False  # what is opened next is the same stream as before
+        self._warm_at: float | None = None
         self._failed_at = 0.0
         self._left_alone_for = 0.0
         self._retry_at: float | None = None
@@ -104,19 +115,25 @@ class Camera:
             resets_per_hour=source.resets_per_hour,
             force=source.resets_from_others,
         )
-        # With fps = 0.1, a camera that is polled every 10 s has not stalled after 5 s.
-        self._silence_allowed = max(config.stall_timeout, 2 / config.fps if config.fps else 0)
+        self._silence = Silence(
+            # With fps = 0.1, a camera that is polled every 10 s has not stalled after 5 s.
+            usual=max(config.stall_timeout, 2 / config.fps if config.fps else 0),
+            first=config.first_frame_timeout,
+            learns=source.has_own_rhythm,
+        )
+        self.fanout.offline_after = config.offline_after
         self._placeholder = Placeholder(self.name, self.fanout, wanted=config.placeholder)
 
     async def run(self) -> None:
         """Stream, and recover, until cancelled."""
         with structlog.contextvars.bound_contextvars(camera=self.name):
             try:
-                while True:
-                    await self._until_wanted()
-                    step = await self._stream()
-                    remedy = await self._wait(step)
-                    await self._mend(remedy)
+                async with asyncio.TaskGroup() as self._tasks:
+                    while True:
+                        await self._until_wanted()
+                        step = await self._stream()
+                        remedy = await self._wait(step)
+                        await self._mend(remedy)
             finally:
                 self.ring.forget_past()
                 self._tell(self.condition.rests("stopped", _now()))
@@ -139,6 +156,7 @@ class Camera:
         if self.state != "idle":
             self._asked = remedy
             self._wake.set()
+            self._end_gap()
             self._end_stream()
 
     def retire(self) -> None:
@@ -169,7 +187,7 @@ class Camera:
         if self.condition.is_down:
             await self._show_placeholder()  # the newest frame may be hours old
         self.fanout.join(sink)
-        if not await self.settled(within=OFFLINE_AFTER):
+        if not await self.settled(within=_TELL_AFTER):
             await self._show_placeholder()
 
     async def settled(self, *, within: float) -> bool:
@@ -219,18 +237,15 @@ class Camera:
     @property
     def is_fresh(self) -> bool:
         """Whether frames are coming, and differ from each other."""
-        age = self.frame_age
-        return self.state == "streaming" and age is not None and age <= self._silence_allowed
+        return self.state == "streaming" and time.monotonic() <= self._silence_ends()
 
     @property
     def is_stuck(self) -> bool:
         """Whether frames have stopped and we have not noticed: a fault of mjrelay itself."""
         if self._attempt_at is None:
             return False
-        newest = self.ring.newest
-        last_sign = max(self._attempt_at, newest.monotonic if newest else 0.0)
-        longest_silence = max(self._silence_allowed * (1 + _SLACK), self.source.patience)
-        return time.monotonic() - last_sign > longest_silence + self.stuck_after
+        noticed = max(self._attempt_at + self.source.patience, self._silence_ends())
+        return time.monotonic() - noticed > self.stuck_after
 
     @property
     def resets(self) -> int:
@@ -244,6 +259,7 @@ class Camera:
         if self.audience.wants_pictures:
             return
         self._tell(self.condition.rests("idle", _now()))
+        self._end_gap()
         self._asked = None  # a restart that was asked for: the source is closed already
         self.ring.clear()
         self.fanout.clear()
@@ -259,10 +275,16 @@ class Camera:
             return _NOTHING_WRONG
         started = self._attempt_at = time.monotonic()
         self._forget_hotplug()
-        self._first_frame_at = None
-        self._tell(self.condition.opens(_now()))
+        if not self._goes_on:
+            self._warm_at = None
+        if not self._gap:
+            self._first_frame_at = None
+            self._tell(self.condition.opens(_now()))
+        self._goes_on = False
         try:
             await self._pump()
+        except SourceEnded as error:
+            return self._ended(error)
         except SourceError as error:
             step = self._failed(error, lasted=time.monotonic() - started)
         except Exception:
@@ -273,8 +295,7 @@ class Camera:
             return _NOTHING_WRONG
         finally:
             self._attempt_at = None
-        self._failed_at = time.monotonic()
-        self._retry_at = self._failed_at + step.delay
+        self._retry_after(step)
         if self.audience.viewers:
             await self._show_placeholder()
         return step
@@ -289,16 +310,22 @@ class Camera:
             self.opens += 1
             if self._is_done():  # while it opened, a restart was asked for or all viewers left
                 return
-            self._timer_due = 0.0
-            self._ended = False
+            self._stall = None
+            self._opened_at, self._came_at = time.monotonic(), -math.inf
+            end = self._stream_end = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(self.config.first_frame_timeout) as self._stream_timer:
-                    await stream(self._publish)
-            except TimeoutError as error:
-                if not (self._ended or self._is_done()):
-                    raise self._stalled() from error
+                async with end:
+                    self._judge_silence()
+                    await stream(self._warm_up if self.config.warm_up else self._publish)
+            except TimeoutError:
+                if not end.expired():
+                    raise  # a fault of the source
+                if self._stall and not self._is_done():
+                    raise self._stall from None
             finally:
-                self._stream_timer = None
+                self._stream_end = None
+                if self._silence_timer:
+                    self._silence_timer.cancel()
 
     def _is_done(self) -> bool:
         """Whether the source should be closed, though nothing is wrong with it."""
@@ -306,22 +333,23 @@ class Camera:
 
     def _end_stream(self) -> None:
         """Make the stream end at the next turn of the event loop, without an error."""
-        self._ended = True
-        if self._stream_timer and not self._stream_timer.expired():
-            self._stream_timer.reschedule(0)
+        self._stall = None
+        self._let_end()
+
+    def _let_end(self) -> None:
+        if self._stream_end and not self._stream_end.expired():
+            self._stream_end.reschedule(0)
 
     def _publish(self, image: bytes, captured: float) -> None:
         """Take an image from the source. The hot path: see docs/explanation/life-of-a-frame.md."""
         now = time.monotonic()
-        if now >= self._timer_due:
-            self._allow_silence(now)
+        if now - self._came_at >= self._silence.notable:
+            self._notice_pause(now, captured)
+        self._came_at = now
         self.published += 1
         frame = Frame(self.published, time.time() - (now - captured), captured, image)
         self.ring.publish(frame)
         self.fanout.show(frame, now)
-        if self._first_frame_at is None:
-            self._first_frame_at = self._changed_at = captured
-            self._tell(self.condition.streams(_now()))
         if self.config.frozen_after:
             self._notice_frozen(image, now)
         if self.condition.interruptions:
@@ -329,12 +357,133 @@ class Camera:
         if not self.audience.viewers:
             self._notice_absence()
 
-    def _allow_silence(self, now: float) -> None:
-        """Count the allowed silence from now on."""
-        slack = self._silence_allowed * _SLACK
-        self._timer_due = now + slack
-        if self._stream_timer and not (self._ended or self._stream_timer.expired()):
-            self._stream_timer.reschedule(now + self._silence_allowed + slack)
+    def _warm_up(self, image: bytes, captured: float) -> None:
+        """Take an image from a camera whose first ones after opening are not fit to be shown."""
+        now = time.monotonic()
+        if self._warm_at is None:
+            self._warm_at = now + self.config.warm_up
+        if self._warm_at == -math.inf:
+            self._publish(image, captured)
+        elif now >= self._warm_at:
+            self._warm_at = self._came_at = -math.inf  # this one is the first
+            self._publish(image, captured)
+        else:
+            is_first = self._came_at == -math.inf
+            self._came_at = now
+            if is_first:
+                self._judge_silence()
+            if not self.audience.viewers:
+                self._notice_absence()
+
+    def _notice_pause(self, now: float, captured: float) -> None:
+        """Take note of the first frame of a stream, and of a pause between two of its frames.
+
+        After both another silence is allowed than before, and the timer may be due sooner.
+        """
+        if self._came_at > -math.inf:
+            self._silence.note_pause(self._came_at, now)
+        elif self._gap:  # for viewers, and for the condition, it is still the same stream
+            self._end_gap()
+        else:
+            self._first_frame_at = self._changed_at = captured
+            self._tell(self.condition.streams(_now()))
+        self._came_at = now
+        self._judge_silence()
+
+    # Silence
+
+    def _silence_ends(self) -> float:
+        """When the present silence will have lasted too long, as far as is known now."""
+        has_picture = self._came_at > -math.inf
+        return self._silence.ends(
+            since=self._came_at if has_picture else self._opened_at,
+            has_picture=has_picture,
+            sign_of_life=self.source.sign_of_life(),
+        )
+
+    def _judge_silence(self) -> None:
+        """End the stream if it was silent for too long; else look again when that may be.
+
+        So the timer is set only once in a while, and costs nothing for each frame.
+        """
+        if self._silence_timer:
+            self._silence_timer.cancel()
+        ends = self._silence_ends()
+        if self._is_done():
+            self._end_stream()
+        elif time.monotonic() < ends:
+            self._silence_timer = asyncio.get_running_loop().call_at(ends, self._judge_silence)
+        else:
+            self._stall = self.source.miss or self._stalled()
+            if self._came_at > -math.inf:
+                self._silence.lasted_too_long()
+            self._let_end()
+
+    def _stalled(self) -> SourceStalled:
+        """What a silence of the open source means that has lasted too long."""
+        has_picture = self._came_at > -math.inf
+        sign = self.source.sign_of_life()
+        patience = self._silence.patience(has_picture=has_picture)
+        if time.monotonic() - sign < patience:
+            longest = self._silence.patience(has_picture=has_picture, grows=True)
+            option = "stall_timeout" if has_picture else "first_frame_timeout"
+            return SourceStalled(
+                f"a picture takes longer than {longest:g} s",
+                "the way to the camera may be slow, as over a weak Wi-Fi: lower its resolution or "
+                f"quality, or raise {option}",
+            )
+        if sign > max(self._opened_at, self._came_at):
+            return SourceStalled(
+                "the camera went silent in the middle of a picture: no more of it for "
+                f"{patience:g} s",
+                self.source.stalled_hint,
+            )
+        if not has_picture:
+            return SourceStalled(
+                f"the camera sent no picture for {patience:g} s after it was opened",
+                self.source.silent_hint,
+            )
+        return SourceStalled(
+            f"the camera went silent: no picture for {patience:g} s", self.source.stalled_hint
+        )
+
+    # A gap: a stream that ended by itself is opened anew, and goes on
+
+    def _ended(self, error: SourceEnded) -> Step:
+        """Note that the source broke off after pictures, and return what to do about it.
+
+        Many cameras do that, some after each picture: it is no failure as long as opening it again
+        brings the next picture soon.
+        """
+        self._goes_on = True
+        step = Step(Remedy.REOPEN, self.config.redial_delay)
+        self._retry_after(step)
+        if self._first_frame_at is not None and not self._gap:
+            self._gap = self._tasks.create_task(
+                self._watch_gap(error, since=self._came_at), name=f"gap:{self.name}"
+            )
+        return step
+
+    async def _watch_gap(self, error: SourceEnded, *, since: float) -> None:
+        """Tell of a gap as an outage when it has lasted as long as a silence may."""
+        while True:
+            sign = self.source.sign_of_life()
+            ends = self._silence.ends(since=since, has_picture=True, sign_of_life=sign)
+            left = ends - time.monotonic()
+            if left <= 0:
+                break
+            await asyncio.sleep(left)
+        self._gap = None
+        self.failures[error.kind] += 1
+        self._tell_failure(error)
+        if self.audience.viewers:
+            await self._show_placeholder()
+
+    def _end_gap(self) -> None:
+        """Stop watching the gap, if there is one: it is over, or told in another way."""
+        if self._gap:
+            self._gap.cancel()
+            self._gap = None
 
     def _notice_absence(self) -> None:
         """Without viewers: tell the source after a while, and close it where that is configured."""
@@ -372,46 +521,44 @@ class Camera:
             return 0.0
         return newest.monotonic - self._first_frame_at
 
-    def _stalled(self) -> SourceStalled:
-        if self._first_frame_at is None:
-            return SourceStalled(
-                f"the camera sent no picture for {self.config.first_frame_timeout:g} s after "
-                "it was opened",
-                self.source.silent_hint,
-            )
-        return SourceStalled(
-            f"the camera went silent: no picture for {self._silence_allowed:g} s",
-            self.source.stalled_hint,
-        )
-
     def _failed(self, error: SourceError, *, lasted: float) -> Step:
         """Note a failure, and return what to do about it."""
+        self._end_gap()
         self.failures[error.kind] += 1
         self._left_alone_for = error.retry_after or 0.0
         step = self._ladder.failed(
             error, now=time.monotonic(), streamed_for=self._streamed_for(), lasted=lasted
         )
-        is_away = isinstance(error, SourceUnreachable)
-        if not is_away and not self._asked:
+        if not isinstance(error, SourceUnreachable) and not self._asked:
             # The device was there: a hotplug event of the meantime was of its own doing, as at a
             # reset, and is no reason to try again at once.
             self._forget_hotplug()
+        self._tell_failure(error, note=step.note)
+        return step
+
+    def _tell_failure(self, error: SourceError, *, note: str | None = None) -> None:
+        """Tell the condition why no pictures come; a note is a better hint than the error's."""
         holders = self.source.holders
         self._tell(
             self.condition.fails(
-                "absent" if is_away else "recovering",
+                "absent" if isinstance(error, SourceUnreachable) else "recovering",
                 error.reason,
-                step.note or error.hint,
+                note or error.hint,
                 _now(),
                 # When another program than before has the device, the log is told of it anew.
                 kind=(error.kind, *sorted({holder.program for holder in holders})),
                 holders=holders,
             )
         )
-        return step
+
+    def _retry_after(self, step: Step) -> None:
+        """Note when the next attempt is due: the delay of a step counts from now on."""
+        self._failed_at = time.monotonic()
+        self._retry_at = self._failed_at + step.delay
 
     def _crashed(self) -> Step:
         """Note a bug of mjrelay, and return what to do about it."""
+        self._end_gap()
         self._left_alone_for = 0.0
         self.failures["crashed"] += 1
         reason, hint = "mjrelay met a fault of its own", "please report what the log says"

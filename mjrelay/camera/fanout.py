@@ -20,8 +20,6 @@ REPEAT_AFTER = 0.25
 REPEAT_EVERY = 1.0
 # Seconds between two notes of each sink's rate, for the status.
 SAMPLE_EVERY = 1.0
-# The offline picture is not shown for an outage of less than this many seconds.
-OFFLINE_AFTER = 1.0
 
 
 class Sink(Protocol):
@@ -40,11 +38,13 @@ class Fanout:
     Attributes:
         sinks: The clients watching, in the order they came.
         newest: The latest frame shown, if any.
+        offline_after: Seconds for which it stays before the offline picture takes its place.
     """
 
     def __init__(self) -> None:
         self.sinks: dict[Sink, None] = {}
         self.newest: Frame | None = None
+        self.offline_after = 1.0
         self._placeholder: Frame | None = None
         self._shown_at = -math.inf
         self._repeat_at = 0.0
@@ -73,7 +73,7 @@ class Fanout:
         """What to show now: the newest frame, the offline picture, or None before the first."""
         if self._placeholder:
             now = asyncio.get_running_loop().time()
-            if now - self._shown_at >= OFFLINE_AFTER:
+            if self.newest is None or now - self._shown_at >= self.offline_after:
                 return self._placeholder
         return self.newest
 

@@ -80,9 +80,11 @@ class CameraConfig:
     retry_max: float = _option(readers.positive_seconds, 30.0)
     frozen_after: float = _option(readers.seconds, 0.0)
     max_frame: int = _option(readers.size, 8 * 2**20)
+    warm_up: float = _option(readers.seconds, 0.0)
     ring: float = _option(readers.seconds, 5.0)
     ring_bytes: int = _option(readers.size, 64 * 2**20)
     placeholder: bool = _option(readers.flag, True)
+    offline_after: float = _option(readers.seconds, 1.0)
     password: str = field(default="", repr=False)
     ring_from_start: bool = False
 

@@ -1,5 +1,6 @@
 """Sources: one file or folder for each kind. A source runs until it fails, and never retries."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +11,7 @@ from mjrelay.configuration.address import CommandAddress, HttpAddress, TestcardA
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.devices.holders import Holder
 from mjrelay.devices.udev import Hotplug
-from mjrelay.errors import Tally
+from mjrelay.errors import SourceError, Tally
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 
@@ -37,6 +38,8 @@ class Source(ABC):
         silent_hint: What a person can do when no picture comes after the source was opened.
         stalled_hint: What a person can do when pictures have come and then stop.
         no_reset_hint: Why a person who asks for a reset cannot have one, if `reset` is None.
+        has_own_rhythm: Whether it alone knows how often it sends a picture, which may be seldom. (A
+            camera of this computer has the rate that it was set to.)
     """
 
     label: str
@@ -48,6 +51,7 @@ class Source(ABC):
     silent_hint: str | None = None
     stalled_hint = "it may be overloaded or out of reach; restart it if this lasts"
     no_reset_hint = "only USB cameras can be reset"
+    has_own_rhythm = False
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -79,6 +83,21 @@ class Source(ABC):
 
         A source that must work for each image may give fewer while nobody watches.
         """
+
+    def sign_of_life(self) -> float:
+        """When it last showed that a picture is on its way, in seconds of the monotonic clock.
+
+        That is not every byte that comes: only those of a picture, and an answer that is awaited.
+        """
+        return -math.inf
+
+    @property
+    def miss(self) -> SourceError | None:
+        """Why the latest picture that was asked for did not come; None where it came.
+
+        A source that asks for each picture goes on asking after a miss: its camera may be busy.
+        """
+        return None
 
     def hand_over(self) -> None:  # noqa: B027 - most have nothing to hand over
         """Note that mjrelay ends: closing must leave what the next process can take over."""

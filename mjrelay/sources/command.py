@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import math
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import structlog
 
 from mjrelay.configuration.address import CommandAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import MORE_FILES, SourceLost, SourceRefused, Tally, is_full
+from mjrelay.errors import MORE_FILES, SourceEnded, SourceLost, SourceRefused, Tally, is_full
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.sources import Show, Source, Stream
 
@@ -47,6 +48,7 @@ class CommandSource(Source):
     """
 
     silent_hint = "run the command by hand and see what it says"
+    has_own_rhythm = True
 
     def __init__(self, address: CommandAddress, config: CameraConfig) -> None:
         self.label = address.label
@@ -56,6 +58,7 @@ class CommandSource(Source):
         # A program may take a second to end, and another to be killed.
         self.patience = config.first_frame_timeout + 2 * _END_TIMEOUT
         self._last_words: deque[str] = deque(maxlen=1)
+        self._grew_at = -math.inf
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
@@ -77,6 +80,10 @@ class CommandSource(Source):
         """What `mjrelay probe` shows: there is nothing to find out."""
         return {"framing": "a program's output"}
 
+    def sign_of_life(self) -> float:
+        """When bytes of a picture last came that is not whole."""
+        return self._grew_at
+
     async def _stream(
         self,
         process: asyncio.subprocess.Process,
@@ -85,14 +92,23 @@ class CommandSource(Source):
         show: Show,
     ) -> None:
         framer = JpegFramer(max_size=self._max_frame, tally=self.tally)
+        shown = 0
         while data := await output.read(_READ_SIZE):
             for image in framer.feed(data):
+                shown += 1
                 show(image, time.monotonic())
+            if not framer.between_images:
+                self._grew_at = time.monotonic()
         for image in framer.finish():
+            shown += 1
             show(image, time.monotonic())
         await _wait(process)
         await asyncio.wait({listener}, timeout=_LAST_WORDS_TIMEOUT)
-        raise SourceLost(_ending(process.returncode, self._arguments[0]), self._explanation())
+        status, ended = process.returncode, SourceLost
+        if shown and status == 0:  # it meant to end, as one does that takes a few pictures
+            self.tally.tolerated["program that ended"] += 1
+            ended = SourceEnded
+        raise ended(_ending(status, self._arguments[0]), self._explanation())
 
     @asynccontextmanager
     async def _listening(self, stderr: asyncio.StreamReader) -> AsyncIterator[asyncio.Task[None]]:

@@ -86,7 +86,8 @@ def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
 async def _newest(camera: Camera) -> Frame:
     """The newest frame, however old. While the camera is opening, wait for its first frame."""
     # A second longer than the camera itself may take: then it can say why there is none.
-    settling = camera.config.connect_timeout + camera.config.first_frame_timeout + 1
+    config = camera.config
+    settling = config.connect_timeout + config.first_frame_timeout + config.warm_up + 1
     frame = camera.ring.newest
     if frame is None and await camera.settled(within=settling):
         frame = camera.ring.newest
@@ -98,7 +99,7 @@ async def _newest(camera: Camera) -> Frame:
 async def _newer(camera: Camera) -> Frame:
     """Wait for the next frame."""
     frame = camera.ring.newest
-    within = camera.config.first_frame_timeout
+    within = camera.config.first_frame_timeout + camera.config.warm_up
     try:
         async with asyncio.timeout(within):
             return await camera.ring.newer_than(frame.seq if frame else 0)

@@ -9,7 +9,6 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from mjrelay.camera.fanout import OFFLINE_AFTER
 from mjrelay.errors import (
     SourceError,
     SourceLost,
@@ -418,7 +417,7 @@ async def test_who_comes_during_an_outage_sees_its_reason_and_no_old_picture() -
     sink = RecordingSink()
     async with running(camera):
         await until(lambda: camera.state == "recovering")
-        await asyncio.sleep(OFFLINE_AFTER)
+        await asyncio.sleep(camera.fanout.offline_after)
         with camera.watched():
             await camera.admit(sink)
             camera.fanout.leave(sink)

@@ -1,19 +1,44 @@
 """Response: a camera's answer, from its first byte to the images in it, or why there are none."""
 
 import asyncio
+import math
 import time
 from functools import partial
+from typing import NamedTuple
 
-from mjrelay.errors import SLOT_TAKEN, FramingError, SourceError, SourceLost, Tally
+from mjrelay.errors import (
+    SLOT_TAKEN,
+    FramingError,
+    SourceError,
+    SourceLost,
+    SourceStalled,
+    Tally,
+)
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
 from mjrelay.sources import Show
-from mjrelay.sources.http.connection import Connection
+from mjrelay.sources.http.connection import Connection, Consume
 from mjrelay.sources.http.diagnosis import ENOUGH, no_pictures, unreadable
 
+_NO_CONTENT = 204
 # The framer gets pieces that still fit the processor's cache when their images are shown.
 _STEP = 2**17
+# A single picture may be followed by padding, or by another one in what is a stream after all. If a
+# camera keeps the connection open, nothing more is waited for than comes within so many seconds.
+_AFTER_PICTURE = 0.3
+
+
+class Patience(NamedTuple):
+    """How many seconds an answer with a single picture may be silent before it counts as over.
+
+    Attributes:
+        before: Until the picture begins.
+        inside: In the middle of the picture.
+    """
+
+    before: float
+    inside: float
 
 
 class Response:
@@ -22,6 +47,8 @@ class Response:
     Attributes:
         head: The head.
         found: How many images the body has held so far.
+        found_at: When the latest of them was whole, in seconds of the monotonic clock.
+        heard_at: When bytes last came.
     """
 
     def __init__(
@@ -33,6 +60,8 @@ class Response:
     ) -> None:
         self.head = head
         self.found = 0
+        self.found_at = -math.inf
+        self.heard_at = self._began_at = time.monotonic()
         self._connection = connection
         self._reader = reader
         self._framer = framer
@@ -66,10 +95,24 @@ class Response:
         framer = JpegFramer(max_size=max_image, boundary=boundary, tally=tally)
         return cls(connection, reader, head, framer)
 
-    async def show_images(self, show: Show) -> None:
+    @property
+    def grows(self) -> bool:
+        """Whether an image is under way."""
+        return not self._framer.between_images
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it holds one image and is no stream, as far as it has come."""
+        return self.found == 1 and not self.grows and not self.head.is_multipart
+
+    async def show_images(self, show: Show, patience: Patience | None = None) -> None:
         """Show the images of the body as they come, until it ends.
 
         Each is shown in the callback in which its last byte arrives; no task wakes up for it.
+
+        Args:
+            show: Takes the images.
+            patience: When an answer that does not end is over; None waits as long as it lasts.
 
         Raises:
             SourceError: The connection broke, the body cannot be read, or holds no image.
@@ -80,13 +123,53 @@ class Response:
             while self._undecoded:
                 await asyncio.sleep(0)  # a little gzip becomes many pieces; others want a turn
                 consume(b"")
-            if self._reader.complete or not await self._connection.pump(consume):
+            if self._reader.complete or not await self._more(consume, patience):
                 break
         for image in self._framer.finish(complete=self._reader.complete):
             self.found += 1
             show(image, time.monotonic())
         if not self.found and (fault := self._diagnose(ended=True)):
             raise fault
+
+    async def _more(self, consume: Consume, patience: Patience | None) -> bool:
+        """Take what comes next. False: nothing more will, or is waited for."""
+        while patience:
+            over_at = self._over_at(patience)
+            try:
+                async with asyncio.timeout(over_at - time.monotonic()):
+                    return await self._connection.pump(consume)
+            except TimeoutError:
+                if time.monotonic() < self._over_at(patience):
+                    continue  # something came meanwhile
+                if self.found or self._promises_nothing:
+                    return False
+                raise self._too_slow(patience) from None
+        return await self._connection.pump(consume)
+
+    def _over_at(self, patience: Patience) -> float:
+        """When this answer is over, if nothing more comes until then."""
+        if self.grows:
+            return self.heard_at + patience.inside
+        if self.found:
+            return self.found_at + _AFTER_PICTURE if self.is_single else math.inf
+        return self._began_at + (_AFTER_PICTURE if self._promises_nothing else patience.before)
+
+    @property
+    def _promises_nothing(self) -> bool:
+        """Whether the head says that there is no body, and there is none: some cameras send one."""
+        return not self._length and (
+            self.head.status == _NO_CONTENT or self.head.get("content-length").strip() == "0"
+        )
+
+    def _too_slow(self, patience: Patience) -> SourceStalled:
+        if self.grows:
+            return SourceStalled(
+                "the camera went silent in the middle of a picture: no more of it for "
+                f"{patience.inside:g} s"
+            )
+        return SourceStalled(
+            f"the camera sent no picture for {patience.before:g} s after it answered", SLOT_TAKEN
+        )
 
     def _consume(self, take: TakeBody, data: bytes | memoryview) -> bool:
         """Show the images in the next bytes. As long as none was found, judge what came instead.
@@ -98,6 +181,7 @@ class Response:
             self._undecoded = self._reader.feed(data, take)
         except FramingError as error:
             raise unreadable(error) from error
+        self.heard_at = time.monotonic()
         if self.found:
             missing = 0 if self._reader.decodes else self._framer.missing
             self._connection.wakeups.note_progress(self.found, missing)
@@ -113,7 +197,8 @@ class Response:
         for at in range(0, len(body), _STEP):
             for image in self._framer.feed(body[at : at + _STEP]):
                 self.found += 1
-                show(image, time.monotonic())
+                self.found_at = time.monotonic()
+                show(image, self.found_at)
 
     def _diagnose(self, *, ended: bool = False) -> SourceError | None:
         """Why there is no image in what has come so far; None: it is too early to say."""

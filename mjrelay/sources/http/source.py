@@ -1,29 +1,39 @@
 """HttpSource: pull MJPEG, or single pictures, from a camera over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 from mjrelay.configuration.address import HttpAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import GIVEN_AWAY, SLOT_TAKEN, SourceLost, Tally
+from mjrelay.errors import GIVEN_AWAY, SLOT_TAKEN, SourceEnded, SourceError, SourceLost, Tally
 from mjrelay.sources import Show, Source, Stream
-from mjrelay.sources.http.asking import Asker
-from mjrelay.sources.http.response import Response
+from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
+from mjrelay.sources.http.known import KnownPicture
+from mjrelay.sources.http.response import Patience, Response
 from mjrelay.sources.http.wakeups import Wakeups
 
 # Pictures per second asked of a camera that answers one at a time, unless `fps` says otherwise.
 _POLL_FPS = 5.0
 # While nobody watches, a picture may wait this long for others.
 _UNWATCHED_PAUSE = 0.2
+# Statuses that are no miss: to ask again and again with a wrong password locks the account.
+_FINAL = (401, 403)
+# Clients are sent a picture once more each second, if no other comes.
+_SHOWN_AGAIN_AFTER = 1.0
+# A connection that stays open behind a single picture for so many seconds has nothing more to say.
+_LEFT_OPEN_AFTER = 1.0
 
 
 class HttpSource(Source):
     """A camera that answers HTTP."""
 
     silent_hint = SLOT_TAKEN
+    has_own_rhythm = True
 
     def __init__(self, address: HttpAddress, config: CameraConfig) -> None:
         self.label = address.label
@@ -34,6 +44,17 @@ class HttpSource(Source):
         self._asker = Asker(address, config, self._wakeups, self.tally)
         self.patience = self._asker.patience + config.first_frame_timeout
         self._framing = ""
+        # The answer being read, or read last.
+        self._answer: Response | None = None
+        # So that a picture's answer that stops does not cost the picture its place with viewers.
+        self._patience = Patience(config.first_frame_timeout, config.stall_timeout / 2)
+        self._has_single_pictures = False
+        self._is_polling = False
+        self._known = KnownPicture()
+        self._shown_at = -math.inf
+        self._miss: SourceError | None = None
+        self._misses = 0
+        self._ask_at = -math.inf
 
     def watch(self, *, watched: bool) -> None:
         """While nobody is looking, take pictures a few at a time."""
@@ -49,9 +70,12 @@ class HttpSource(Source):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
         """Dial and ask; the answer holds the images."""
+        self._answer, self._known = None, KnownPicture()
+        self._forget_misses()
         try:
             yield partial(self._stream, await self._asker.ask(pause=self._config.redial_delay))
         finally:
+            self._learn()
             await self._asker.hang_up()
 
     def facts(self) -> dict[str, Any]:
@@ -65,17 +89,127 @@ class HttpSource(Source):
             "framing": self._framing,
         }
 
+    def sign_of_life(self) -> float:
+        """When bytes of a picture last came, or now while an answer is awaited.
+
+        An answer that is awaited after a miss is no sign of life any more.
+        """
+        answer = self._answer
+        if answer and answer.grows:
+            return answer.heard_at
+        is_awaited = self._is_polling and not (answer and answer.found)
+        return time.monotonic() if is_awaited and not self._misses else -math.inf
+
+    @property
+    def miss(self) -> SourceError | None:
+        """Why the latest answer had no picture; None where it had one."""
+        if self._miss is not None and self._miss.retry_after:
+            self._miss.retry_after = max(0.0, self._ask_at - time.monotonic())
+        return self._miss
+
     async def _stream(self, answer: Response, show: Show) -> None:
-        """Show the images of this answer and, if it holds a single one, of the next."""
-        loop = asyncio.get_running_loop()
+        """Show the images of this answer and, if it holds a single one, ask again and again.
+
+        An answer without a picture is a miss, and no end: the camera may be busy. It is asked again
+        at the next beat; after several misses in a row no sooner than `redial_delay`.
+        """
         head = answer.head
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
+        asked_at = time.monotonic()
+        await self._show(answer, show)
+        self._framing = "one picture per answer, polled"
         while True:
-            asked_at = loop.time()
-            await answer.show_images(show)
-            if answer.head.is_multipart or answer.found != 1:
-                raise SourceLost("the camera ended the stream", GIVEN_AWAY)
-            self._framing = "one picture per answer, polled"
             await self._asker.hang_up()
-            await asyncio.sleep(asked_at + 1 / (self._config.fps or _POLL_FPS) - loop.time())
-            answer = await self._asker.ask(pause=0)
+            beat = asked_at + 1 / (self._config.fps or _POLL_FPS)
+            await asyncio.sleep(max(beat, self._ask_at) - time.monotonic())
+            asked_at = time.monotonic()
+            try:
+                with self._polling():
+                    await self._show(await self._asker.ask(pause=0), show)
+            except SourceEnded:
+                raise
+            except SourceError as error:
+                if self._asker.head and self._asker.head.status in _FINAL:
+                    raise
+                self._note_miss(error)
+            else:
+                self._forget_misses()
+
+    @contextmanager
+    def _polling(self) -> Iterator[None]:
+        """Note that an answer is awaited, while entered."""
+        self._answer, self._is_polling = None, True
+        self._asker.known_tag = self._known.tag
+        try:
+            yield
+        finally:
+            self._is_polling = False
+            self._asker.known_tag = ""
+
+    async def _show(self, answer: Response, show: Show) -> None:
+        """Show what an answer holds.
+
+        Raises:
+            SourceEnded: It was a stream, and has ended.
+        """
+        if answer.head.status == NOT_MODIFIED:
+            self._show_again(show)
+            return
+        self._answer = answer
+        fault = SourceEnded("the camera ended the stream", GIVEN_AWAY)
+        try:
+            if answer.head.is_multipart:
+                await answer.show_images(show)
+            else:
+                await self._show_single(answer, show)
+        except SourceLost as lost:
+            if not answer.found:
+                raise
+            fault = SourceEnded(lost.reason, lost.hint)
+        self._has_single_pictures = answer.is_single
+        if not answer.is_single:
+            self.tally.tolerated["stream that ended"] += 1
+            raise fault
+
+    async def _show_single(self, answer: Response, show: Show) -> None:
+        """Show what an answer holds that is, as a rule, a single picture; and remember that."""
+        tag = answer.head.get("etag")
+
+        def note(image: bytes, captured: float) -> None:
+            self._known.came(image, tag)
+            self._shown_at = captured
+            show(image, captured)
+
+        await answer.show_images(note, self._patience if self._has_single_pictures else None)
+
+    def _show_again(self, show: Show) -> None:
+        """Show the picture anew that has not changed, so that it counts as fresh, or as frozen.
+
+        That is done no more often than clients are sent a picture again by themselves.
+        """
+        self._known.has_not_changed()
+        now = time.monotonic()
+        if now - self._shown_at >= _SHOWN_AGAIN_AFTER:
+            self._shown_at = now
+            show(self._known.image, now)
+
+    def _note_miss(self, error: SourceError) -> None:
+        self.tally.tolerated["poll without a picture"] += 1
+        self._miss = error
+        self._misses += 1
+        pause = self._config.redial_delay if self._misses > 1 else 0.0
+        self._ask_at = time.monotonic() + max(pause, error.retry_after or 0.0)
+
+    def _forget_misses(self) -> None:
+        self._miss, self._misses, self._ask_at = None, 0, -math.inf
+
+    def _learn(self) -> None:
+        """Learn from an answer that was given up: was it a picture behind which nothing comes?
+
+        A camera may keep the connection open for ever. A picture is declared as one: a stream of
+        pictures one after the other, of which only the first has come, as a rule is not.
+        """
+        answer = self._answer
+        if answer and answer.is_single and answer.head.media_type.lower().startswith("image/"):
+            silent_for = time.monotonic() - answer.found_at
+            self._has_single_pictures |= silent_for >= _LEFT_OPEN_AFTER
