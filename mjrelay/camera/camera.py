@@ -456,6 +456,7 @@ class Camera:
         brings the next picture soon.
         """
         self._goes_on = True
+        log.debug("camera.gap", reason=error.reason)
         step = Step(Remedy.REOPEN, self.config.redial_delay)
         self._retry_after(step)
         if self._first_frame_at is not None and not self._gap:
