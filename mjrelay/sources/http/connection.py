@@ -104,6 +104,8 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._transport.close()
             await self._closed
+            # An answer or an error that is remembered refers to us; the buffer need not stay.
+            self._space = memoryview(b"")
 
     def _hand_over(self, consume: Consume) -> bool:
         data = self._space[: self._filled]
@@ -178,5 +180,5 @@ def _loss(error: Exception) -> SourceLost:
     else:
         reason = (isinstance(error, OSError) and error.strerror) or error
         lost = SourceLost(f"the connection broke: {reason}")
-    lost.__cause__ = error
+    lost.__cause__ = error.with_traceback(None)  # asyncio's own frames refer to the buffer
     return lost

@@ -76,6 +76,7 @@ class HttpSource(Source):
             yield partial(self._stream, await self._asker.ask(pause=self._config.redial_delay))
         finally:
             self._learn()
+            self._answer = None
             await self._asker.hang_up()
 
     def facts(self) -> dict[str, Any]:

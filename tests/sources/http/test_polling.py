@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -359,3 +360,26 @@ async def test_each_opening_asks_for_the_picture_itself() -> None:
                 await until(lambda: len(tagged.asked) > began + 1)  # noqa: B023
             assert tagged.asked[began] == ("", False)
             camera.configure(camera.config, camera.source)
+
+
+def inboxes() -> int:
+    """How many buffers of connections this process has: they are shared mappings."""
+    return Path("/proc/self/maps").read_text().count("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        [Send(b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\n\r\n"), Close()],
+        [Send(single(picture(1))[:-200]), Reset()],
+        [Send(single(picture(1) * 2)), Reset()],
+    ],
+    ids=["busy", "a miss", "a gap"],
+)
+async def test_an_error_that_is_remembered_keeps_no_buffer_alive(then: Script) -> None:
+    before = inboxes()
+    async with ScriptedCamera(GOOD, then) as device:
+        camera = polled(device.url, redial_delay=60, fps=4)
+        async with running(camera):
+            await until(lambda: device.accepted >= 2)
+            await until(lambda: inboxes() == before)
