@@ -22,7 +22,6 @@ from mjrelay.errors import (
     RemedyFailed,
     SourceEnded,
     SourceError,
-    SourceStalled,
     SourceUnreachable,
 )
 from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
@@ -74,8 +73,6 @@ class Camera:
         self._stream_end: asyncio.Timeout | None = None
         self._stall: SourceError | None = None
         self._silence_timer: asyncio.TimerHandle | None = None
-        self._opened_at = -math.inf
-        self._came_at = -math.inf  # the latest picture of the stream that is open, or was
         self._gap: asyncio.Task[None] | None = None
         self._goes_on = False  # what is opened next is the same stream as before
         self._warm_at: float | None = None
@@ -311,7 +308,7 @@ class Camera:
             if self._is_done():  # while it opened, a restart was asked for or all viewers left
                 return
             self._stall = None
-            self._opened_at, self._came_at = time.monotonic(), -math.inf
+            self._silence.opened(time.monotonic())
             end = self._stream_end = asyncio.timeout(None)
             try:
                 async with end:
@@ -342,10 +339,10 @@ class Camera:
 
     def _publish(self, image: bytes, captured: float) -> None:
         """Take an image from the source. The hot path: see docs/explanation/life-of-a-frame.md."""
-        now = time.monotonic()
-        if now - self._came_at >= self._silence.notable:
+        now, silence = time.monotonic(), self._silence
+        if now - silence.came_at >= silence.notable:
             self._notice_pause(now, captured)
-        self._came_at = now
+        silence.came_at = now
         self.published += 1
         frame = Frame(self.published, time.time() - (now - captured), captured, image)
         self.ring.publish(frame)
@@ -365,11 +362,11 @@ class Camera:
         if self._warm_at == -math.inf:
             self._publish(image, captured)
         elif now >= self._warm_at:
-            self._warm_at = self._came_at = -math.inf  # this one is the first
+            self._warm_at = self._silence.came_at = -math.inf  # this one is the first
             self._publish(image, captured)
         else:
-            is_first = self._came_at == -math.inf
-            self._came_at = now
+            is_first = not self._silence.has_picture
+            self._silence.came_at = now
             if is_first:
                 self._judge_silence()
             if not self.audience.viewers:
@@ -380,26 +377,21 @@ class Camera:
 
         After both another silence is allowed than before, and the timer may be due sooner.
         """
-        if self._came_at > -math.inf:
-            self._silence.note_pause(self._came_at, now)
+        if self._silence.has_picture:
+            self._silence.note_pause(now)
         elif self._gap:  # for viewers, and for the condition, it is still the same stream
             self._end_gap()
         else:
             self._first_frame_at = self._changed_at = captured
             self._tell(self.condition.streams(_now()))
-        self._came_at = now
+        self._silence.came_at = now
         self._judge_silence()
 
     # Silence
 
     def _silence_ends(self) -> float:
         """When the present silence will have lasted too long, as far as is known now."""
-        has_picture = self._came_at > -math.inf
-        return self._silence.ends(
-            since=self._came_at if has_picture else self._opened_at,
-            has_picture=has_picture,
-            sign_of_life=self.source.sign_of_life(),
-        )
+        return self._silence.ends(self.source.sign_of_life())
 
     def _judge_silence(self) -> None:
         """End the stream if it was silent for too long; else look again when that may be.
@@ -414,37 +406,18 @@ class Camera:
         elif time.monotonic() < ends:
             self._silence_timer = asyncio.get_running_loop().call_at(ends, self._judge_silence)
         else:
-            self._stall = self.source.miss or self._stalled()
-            if self._came_at > -math.inf:
-                self._silence.lasted_too_long()
+            self._stall = self._stalled()
+            self._silence.lasted_too_long()
             self._let_end()
 
-    def _stalled(self) -> SourceStalled:
-        """What a silence of the open source means that has lasted too long."""
-        has_picture = self._came_at > -math.inf
-        sign = self.source.sign_of_life()
-        patience = self._silence.patience(has_picture=has_picture)
-        if time.monotonic() - sign < patience:
-            longest = self._silence.patience(has_picture=has_picture, grows=True)
-            option = "stall_timeout" if has_picture else "first_frame_timeout"
-            return SourceStalled(
-                f"a picture takes longer than {longest:g} s",
-                "the way to the camera may be slow, as over a weak Wi-Fi: lower its resolution or "
-                f"quality, or raise {option}",
-            )
-        if sign > max(self._opened_at, self._came_at):
-            return SourceStalled(
-                "the camera went silent in the middle of a picture: no more of it for "
-                f"{patience:g} s",
-                self.source.stalled_hint,
-            )
-        if not has_picture:
-            return SourceStalled(
-                f"the camera sent no picture for {patience:g} s after it was opened",
-                self.source.silent_hint,
-            )
-        return SourceStalled(
-            f"the camera went silent: no picture for {patience:g} s", self.source.stalled_hint
+    def _stalled(self) -> SourceError:
+        """What a silence means that has lasted too long."""
+        source = self.source
+        return source.miss or self._silence.stall(
+            time.monotonic(),
+            source.sign_of_life(),
+            silent_hint=source.silent_hint,
+            stalled_hint=source.stalled_hint,
         )
 
     # A gap: a stream that ended by itself is opened anew, and goes on
@@ -461,15 +434,14 @@ class Camera:
         self._retry_after(step)
         if self._first_frame_at is not None and not self._gap:
             self._gap = self._tasks.create_task(
-                self._watch_gap(error, since=self._came_at), name=f"gap:{self.name}"
+                self._watch_gap(error, since=self._silence.came_at), name=f"gap:{self.name}"
             )
         return step
 
     async def _watch_gap(self, error: SourceEnded, *, since: float) -> None:
         """Tell of a gap as an outage when it has lasted as long as a silence may."""
         while True:
-            sign = self.source.sign_of_life()
-            ends = self._silence.ends(since=since, has_picture=True, sign_of_life=sign)
+            ends = self._silence.ends_after(since, self.source.sign_of_life())
             left = ends - time.monotonic()
             if left <= 0:
                 break
@@ -477,6 +449,8 @@ class Camera:
         self._gap = None
         self.failures[error.kind] += 1
         self._tell_failure(error)
+        if self._attempt_at is not None:  # it goes on
+            self._tell(self.condition.opens(_now()))
         if self.audience.viewers:
             await self._show_placeholder()
 

@@ -18,16 +18,21 @@ def silence(*, usual: float = 5.0, first: float = 10.0, learns: bool = True) -> 
 def shown(pauses: list[float], *, begin: float = 100.0, of: Silence | None = None) -> Silence:
     """What is learnt from pictures with these pauses between them."""
     learnt, now = of or silence(), begin
+    learnt.opened(now)
+    learnt.came_at = now
     for pause in pauses:
-        if pause >= learnt.notable:
-            learnt.note_pause(now, now + pause)
         now += pause
+        if pause >= learnt.notable:
+            learnt.note_pause(now)
+        learnt.came_at = now
     return learnt
 
 
 def test_the_first_picture_has_a_patience_of_its_own() -> None:
     learnt = silence()
-    assert learnt.ends(since=100, has_picture=False, sign_of_life=NEVER) == 110
+    learnt.opened(100)
+    assert not learnt.has_picture
+    assert learnt.ends(NEVER) == 110
 
 
 def test_a_camera_that_learns_nothing_has_the_usual_patience_at_once() -> None:
@@ -69,6 +74,7 @@ def test_of_a_quick_camera_no_pause_but_a_long_one_need_be_told() -> None:
 def test_a_camera_that_is_closed_before_its_second_picture_gets_more_time_each_round() -> None:
     learnt, rounds = silence(), []
     for _ in range(5):
+        shown([], of=learnt)
         rounds.append(learnt.allowed)
         learnt.lasted_too_long()
     assert rounds == [10, 20, 40, 50, 50]
@@ -89,10 +95,12 @@ def test_that_a_camera_is_quick_is_not_forgotten() -> None:
 
 def test_a_picture_that_grows_is_no_silence_up_to_ten_times_the_patience() -> None:
     quick = shown([0.04, 0.04])
-    assert quick.ends(since=100, has_picture=True, sign_of_life=104) == 109
-    assert quick.ends(since=100, has_picture=True, sign_of_life=149) == 150
-    assert quick.ends(since=100, has_picture=False, sign_of_life=112) == 122
-    assert quick.ends(since=100, has_picture=False, sign_of_life=1000) == 200
+    quick.came_at = 100
+    assert quick.ends(104) == quick.ends_after(100, 104) == 109
+    assert quick.ends(149) == 150
+    quick.opened(100)
+    assert quick.ends(112) == 122
+    assert quick.ends(1000) == 200
 
 
 @given(
@@ -106,6 +114,13 @@ def test_every_silence_ends(pauses: list[float], usual: float, first: float, sig
     longest = max(first, 10 * usual)
     assert usual <= learnt.allowed <= longest
     for _ in range(9):
-        ends = learnt.ends(since=0, has_picture=True, sign_of_life=sign)
-        assert learnt.allowed <= ends <= longest
+        learnt.came_at = 0
+        assert learnt.allowed <= learnt.ends(sign) <= longest
         learnt.lasted_too_long()
+
+
+def test_a_camera_that_fails_before_its_first_picture_is_not_given_more_time() -> None:
+    learnt = silence()
+    learnt.opened(100)
+    learnt.lasted_too_long()
+    assert learnt.allowed == 10
