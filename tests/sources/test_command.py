@@ -1,6 +1,7 @@
 """CommandSource: a program's pictures, its words, and its end."""
 
 import asyncio
+import math
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mjrelay.configuration.address import CommandAddress
-from mjrelay.errors import MORE_FILES, SourceError, SourceLost, SourceRefused
+from mjrelay.errors import MORE_FILES, SourceEnded, SourceError, SourceLost, SourceRefused
 from mjrelay.sources import command
 from mjrelay.sources.command import CommandSource
 from tests.support.files import descriptors, room_for
@@ -128,6 +129,38 @@ async def test_a_picture_that_breaks_off_is_counted(tmp_path: Path) -> None:
     images, _ = await play(source)
     assert images == [picture(1)]
     assert source.tally.dropped == {"truncated": 1}
+
+
+@pytest.mark.parametrize(
+    ("count", "status", "is_gap"), [(1, 0, True), (0, 0, False), (1, 1, False)]
+)
+async def test_one_that_ends_well_after_pictures_goes_on_when_it_is_run_again(
+    count: int, status: int, is_gap: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "stream"
+    path.write_bytes(picture(1) * count)
+    source = script(f"cat {path}; exit {status}")
+    images, error = await play(source)
+    assert len(images) == count
+    assert isinstance(error, SourceEnded) == is_gap
+    assert error.reason == f"sh ended with status {status}"
+    assert source.tally.tolerated["program that ended"] == is_gap
+
+
+async def test_a_picture_that_grows_is_a_sign_of_life(tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    whole.write_bytes(picture(1))
+    half.write_bytes(picture(2)[:-100])
+    source = script(f"cat {whole}; sleep 0.2; cat {half}; sleep 60")
+    images: list[bytes] = []
+    async with source.open() as stream:
+        streaming = asyncio.ensure_future(stream(lambda image, _: images.append(image)))
+        await until(lambda: images)
+        assert source.sign_of_life() == -math.inf, "a whole picture speaks for itself"
+        await until(lambda: source.sign_of_life() > 0)
+        assert source.sign_of_life() <= time.monotonic()
+        streaming.cancel()
+        await asyncio.wait({streaming})
 
 
 async def test_it_may_run_again() -> None:

@@ -17,7 +17,7 @@ from mjrelay.errors import (
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
-from mjrelay.sources import Show
+from mjrelay.sources import Show, Source
 from mjrelay.sources.http.connection import Connection, Consume
 from mjrelay.sources.http.diagnosis import ENOUGH, no_pictures, unreadable
 
@@ -165,7 +165,8 @@ class Response:
         if self.grows:
             return SourceStalled(
                 "the camera went silent in the middle of a picture: no more of it for "
-                f"{patience.inside:g} s"
+                f"{patience.inside:g} s",
+                Source.stalled_hint,
             )
         return SourceStalled(
             f"the camera sent no picture for {patience.before:g} s after it answered", SLOT_TAKEN
