@@ -14,6 +14,7 @@ from mjrelay.errors import GIVEN_AWAY, SLOT_TAKEN, SourceEnded, SourceError, Sou
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
 from mjrelay.sources.http.known import KnownPicture
+from mjrelay.sources.http.misses import Misses
 from mjrelay.sources.http.response import Patience, Response
 from mjrelay.sources.http.wakeups import Wakeups
 
@@ -46,15 +47,13 @@ class HttpSource(Source):
         self._framing = ""
         # The answer being read, or read last.
         self._answer: Response | None = None
-        # So that a picture's answer that stops does not cost the picture its place with viewers.
+        # Shorter than what makes an outage: an answer that stops is to be a miss.
         self._patience = Patience(config.first_frame_timeout, config.stall_timeout / 2)
         self._has_single_pictures = False
         self._is_polling = False
         self._known = KnownPicture()
         self._shown_at = -math.inf
-        self._miss: SourceError | None = None
-        self._misses = 0
-        self._ask_at = -math.inf
+        self._misses = Misses(config.redial_delay)
 
     def watch(self, *, watched: bool) -> None:
         """While nobody is looking, take pictures a few at a time."""
@@ -71,7 +70,7 @@ class HttpSource(Source):
     async def open(self) -> AsyncIterator[Stream]:
         """Dial and ask; the answer holds the images."""
         self._answer, self._known = None, KnownPicture()
-        self._forget_misses()
+        self._misses.forget()
         try:
             yield partial(self._stream, await self._asker.ask(pause=self._config.redial_delay))
         finally:
@@ -104,9 +103,7 @@ class HttpSource(Source):
     @property
     def miss(self) -> SourceError | None:
         """Why the latest answer had no picture; None where it had one."""
-        if self._miss is not None and self._miss.retry_after:
-            self._miss.retry_after = max(0.0, self._ask_at - time.monotonic())
-        return self._miss
+        return self._misses.latest(time.monotonic())
 
     async def _stream(self, answer: Response, show: Show) -> None:
         """Show the images of this answer and, if it holds a single one, ask again and again.
@@ -122,7 +119,7 @@ class HttpSource(Source):
         while True:
             await self._asker.hang_up()
             beat = asked_at + 1 / (self._config.fps or _POLL_FPS)
-            await asyncio.sleep(max(beat, self._ask_at) - time.monotonic())
+            await asyncio.sleep(max(beat, self._misses.ask_at) - time.monotonic())
             asked_at = time.monotonic()
             try:
                 with self._polling():
@@ -132,9 +129,10 @@ class HttpSource(Source):
             except SourceError as error:
                 if self._asker.head and self._asker.head.status in _FINAL:
                     raise
-                self._note_miss(error)
+                self.tally.tolerated["poll without a picture"] += 1
+                self._misses.note(error, time.monotonic())
             else:
-                self._forget_misses()
+                self._misses.forget()
 
     @contextmanager
     def _polling(self) -> Iterator[None]:
@@ -193,16 +191,6 @@ class HttpSource(Source):
         if now - self._shown_at >= _SHOWN_AGAIN_AFTER:
             self._shown_at = now
             show(self._known.image, now)
-
-    def _note_miss(self, error: SourceError) -> None:
-        self.tally.tolerated["poll without a picture"] += 1
-        self._miss = error
-        self._misses += 1
-        pause = self._config.redial_delay if self._misses > 1 else 0.0
-        self._ask_at = time.monotonic() + max(pause, error.retry_after or 0.0)
-
-    def _forget_misses(self) -> None:
-        self._miss, self._misses, self._ask_at = None, 0, -math.inf
 
     def _learn(self) -> None:
         """Learn from an answer that was given up: was it a picture behind which nothing comes?
