@@ -432,7 +432,8 @@ class Camera:
         log.debug("camera.gap", reason=error.reason)
         step = Step(Remedy.REOPEN, self.config.redial_delay)
         self._retry_after(step)
-        if self._first_frame_at is not None and not self._gap:
+        has_frames = self._first_frame_at is not None
+        if has_frames and not self._gap and not self._asked:
             self._gap = self._tasks.create_task(
                 self._watch_gap(error, since=self._silence.came_at), name=f"gap:{self.name}"
             )

@@ -6,7 +6,9 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
+from mjrelay.camera.camera import Camera
 from mjrelay.errors import SourceEnded, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.sources import Show
 from tests.support.camera import Close, Frames, HttpHead, Pause, Reset, ScriptedCamera, Send, Step
 from tests.support.pictures import picture, stamped
 from tests.support.quirks import multipart
@@ -139,6 +141,25 @@ async def test_a_restart_in_a_gap_begins_anew() -> None:
         camera.restart()
         await until(lambda: camera.published == 2)
         assert camera.state == "streaming"
+
+
+async def test_a_restart_as_the_stream_ends_begins_anew() -> None:
+    """The gap must not hide from people that what they asked for is done."""
+    camera: Camera
+
+    class EndingAtRestart(ScriptedSource):
+        async def _play(self, _script: list[SourceStep], show: Show) -> None:
+            show(picture(1), time.monotonic())
+            if self.opened == 1:
+                camera.restart()
+                raise ENDED
+            await asyncio.sleep(SILENCE)
+
+    camera = scripted(EndingAtRestart([]), stall_timeout=60)
+    with capture_logs() as logs:
+        async with running(camera):
+            await until(lambda: camera.published == 2)
+    assert [entry["event"] for entry in logs].count("camera.starting") == 1
 
 
 async def test_a_gap_ends_with_the_camera() -> None:

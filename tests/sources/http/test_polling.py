@@ -175,6 +175,23 @@ async def test_an_answer_that_is_awaited_is_no_silence() -> None:
         assert device.accepted <= 5
 
 
+async def test_one_slow_answer_of_a_quick_camera_is_no_silence() -> None:
+    slow: Script = [Pause(0.8), Picture(), Close()]
+    async with ScriptedCamera(*[GOOD] * 4, slow, GOOD) as device:
+        camera = polled(device.url, stall_timeout=0.2)
+        async with running(camera):
+            await until(lambda: camera.published >= 6)
+        assert not camera.failures
+
+
+async def test_after_a_miss_an_answer_that_is_awaited_is_no_sign_of_life() -> None:
+    async with ScriptedCamera(*[GOOD] * 3, [Close()], [Silence()]) as device:
+        camera = polled(device.url, stall_timeout=0.3, first_frame_timeout=30)
+        async with running(camera):
+            await until(lambda: camera.state == "recovering", within=2)
+            assert camera.condition.reason == "the camera closed the connection without an answer"
+
+
 async def test_an_answer_that_never_comes_is_a_miss_and_then_a_silence() -> None:
     async with ScriptedCamera(GOOD, [Silence()]) as device:
         camera = polled(device.url, stall_timeout=0.2, first_frame_timeout=0.4)
