@@ -13,7 +13,7 @@ from mjrelay.errors import (
     SourceUnreachable,
 )
 from tests.support.pictures import stamped
-from tests.support.serving import running, scripted, until
+from tests.support.serving import running, scripted, serving, until
 from tests.support.source import SILENCE, RecordingSink, ScriptedSource, Step, steps
 
 
@@ -268,3 +268,13 @@ async def test_a_camera_that_warms_up_is_closed_when_nobody_watches() -> None:
         with camera.watched():
             await until(lambda: camera.opens == 1)
         await until(lambda: camera.state == "idle")
+
+
+async def test_the_snapshot_that_opens_a_camera_waits_for_a_picture_that_may_be_shown() -> None:
+    """A timelapse of black pictures: ayufan/camera-streamer#44, iot-root/garden-of-eden#143."""
+    options = {"warm_up": 1.4, "first_frame_timeout": 0.1, "connect_timeout": 0.1}
+    camera = scripted(ScriptedSource(warming(0.2)), mode="demand", **options)
+    async with serving(camera) as relay:
+        response, body = await relay.get("/snapshot")
+    assert response.status == 200
+    assert body != stamped(0)
