@@ -2,19 +2,19 @@
 
 import asyncio
 import contextlib
-import logging
+import functools
 import weakref
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.tables import ServerConfig
 from mjrelay.errors import is_full
 from mjrelay.web.app import Handler, make_app
 from mjrelay.web.clients import Clients
+from mjrelay.web.connections import Connection
 from mjrelay.web.listening import BACKLOG, Listener
 
 # At the end, aiohttp waits this many seconds, twice, for handlers that do not return: those whose
@@ -27,14 +27,6 @@ _LOOK_EVERY = 0.005
 # Longest line of a request's head in bytes. Cookies make it long: to localhost, browsers send those
 # of everything that ever ran there.
 _MAX_LINE = 64 * 2**10
-
-
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whether an error that aiohttp logs is more than a malformed request."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 class _Only(Mapping[str, Camera]):
@@ -108,6 +100,7 @@ async def web_server(
 
     loop.set_exception_handler(report)
     runners: dict[str, web.AppRunner] = {}
+    servers: list[asyncio.Server] = []
     newcomers = _Newcomers()
     try:
         for listener in listeners:
@@ -124,13 +117,18 @@ async def web_server(
                     app,
                     # Or the handler of a client that leaves while its camera is silent would stay.
                     handler_cancellation=True,
-                    access_log=None,
                     shutdown_timeout=_SHUTDOWN_TIMEOUT,
-                    max_line_size=_MAX_LINE,
-                    max_field_size=_MAX_LINE,
                 )
                 await runners[only].setup()
-            await web.SockSite(runners[only], listener.sock, backlog=BACKLOG).start()
+            connect = functools.partial(
+                Connection,
+                runners[only].server,
+                loop=loop,
+                access_log=None,
+                max_line_size=_MAX_LINE,
+                max_field_size=_MAX_LINE,
+            )
+            servers.append(await loop.create_server(connect, sock=listener.sock, backlog=BACKLOG))
         yield clients
     finally:
         for listener in listeners:
@@ -139,4 +137,6 @@ async def web_server(
         await newcomers.have_asked(runners.values())
         clients.finish_all()
         loop.set_exception_handler(handle_before)
+        for server in servers:
+            server.close()
         await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
