@@ -1,35 +1,37 @@
 """The web application: its addresses, and the handler of each."""
 
 import functools
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
+from typing import TypeVar
+from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
 from mjrelay.camera.camera import Camera
-from mjrelay.web import status
+from mjrelay.web import addresses, status
+from mjrelay.web.addresses import PAGE, SNAPSHOT, STREAM, Place
 from mjrelay.web.changes import change_controls, controls, reset, restart
 from mjrelay.web.clients import CLIENTS, Clients
+from mjrelay.web.queries import value
 from mjrelay.web.snapshots import clip, snapshot
 from mjrelay.web.streams import stream
 
-_STREAM_ALIASES = ("/stream", "/stream.mjpg", "/video", "/mjpg/video.mjpg")
-_SNAPSHOT_ALIASES = ("/snapshot", "/snapshot.jpg", "/shot.jpg")
 # OctoPi and the usual images with Klipper serve a camera below this path, through nginx.
 _USUAL_BASE = "/webcam/"
 
 # aiohttp's text for an address that no route has.
 _NO_ROUTE = web.HTTPNotFound().text
-_NUMBER = re.compile("[0-9]{1,4}")
 _PAGE = files("mjrelay.web").joinpath("static/index.html").read_bytes()
 
 _CAMERAS = web.AppKey("cameras", Mapping[str, Camera])
 _STARTED = web.AppKey("started", float)
+_BASES = web.AppKey("bases", tuple[str, ...])
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CameraHandler = Callable[[web.Request, Camera], Awaitable[web.StreamResponse]]
+_Answer = TypeVar("_Answer")
 
 
 def make_app(
@@ -53,59 +55,68 @@ def make_app(
     app[_STARTED] = time.monotonic()
     app[CLIENTS] = clients
     app.on_response_prepare.append(functools.partial(_allow_origin, cors_origins))
-    for base in dict.fromkeys(("/", _USUAL_BASE, base_path)):
-        _add_routes(app.router, base.removesuffix("/"))
+    app[_BASES] = ("/", _USUAL_BASE, base_path)
+    app.router.add_route("*", "/{path:.*}", _answer)
     return app
 
 
-def _add_routes(router: web.UrlDispatcher, base: str) -> None:
-    if base:
-        router.add_get(base, _root)
-    router.add_get(f"{base}/", _root)
-    for path in _STREAM_ALIASES:
-        router.add_get(base + path, _with(_default, stream))
-    for path in _SNAPSHOT_ALIASES:
-        router.add_get(base + path, _with(_default, snapshot))
-    router.add_get(f"{base}/clip", _with(_default, clip))
-    router.add_get(f"{base}/api/stream.mjpeg", _with(_in_query, stream))
-    router.add_get(f"{base}/api/frame.jpeg", _with(_in_query, snapshot))
-    camera = f"{base}/cameras/{{name}}"
-    router.add_get(f"{camera}/stream", _with(_in_path, stream))
-    router.add_get(f"{camera}/snapshot", _with(_in_path, snapshot))
-    router.add_get(f"{camera}/clip", _with(_in_path, clip))
-    router.add_get(f"{camera}/status", _with(_in_path, _camera_status))
-    router.add_get(f"{camera}/health", _with(_in_path, _camera_health))
-    router.add_get(f"{camera}/controls", _with(_in_path, controls))
-    router.add_patch(f"{camera}/controls", _with(_in_path, change_controls))
-    router.add_post(f"{camera}/restart", _with(_in_path, restart))
-    router.add_post(f"{camera}/reset", _with(_in_path, reset))
-    router.add_get(f"{base}/status", _status)
-    router.add_get(f"{base}/state", _with(_default, _state))
-    router.add_get(f"{base}/healthz", _healthz)
-    router.add_get(f"{base}/readyz", _readyz)
+async def _answer(request: web.Request) -> web.StreamResponse:
+    """Answer a request, whatever its address."""
+    # The ? is escaped by clients that take the query for a part of the path.
+    path, _, glued = request.path.partition("?")
+    bases = request.app[_BASES]
+    place = addresses.find(path, bases)
+    if place is None:
+        raise web.HTTPNotFound
+    if not (_may_be_untidy(request) or _is_tidy(request, place)):
+        raise web.HTTPNotFound(text=_nothing_at(request, place.path))
+    query = request.rel_url.raw_query_string
+    if glued or query:
+        place = addresses.with_action(place, f"{glued}&{unquote(query)}")
+    if place is None:
+        raise web.HTTPNotFound(
+            text="there is no such action; there are ?action=stream and ?action=snapshot"
+        )
+    if place.camera is None:
+        return await _for_method(request, _OF_ALL[place.what])(request)
+    if place.what == PAGE:
+        raise web.HTTPNotFound  # of one camera there is none
+    answer = _for_method(request, _OF_A_CAMERA[place.what])
+    return await answer(request, _camera(request, place))
+
+
+def _for_method(request: web.Request, answers: Mapping[str, _Answer]) -> _Answer:
+    if request.method not in answers:
+        raise web.HTTPMethodNotAllowed(request.method, answers)
+    return answers[request.method]
+
+
+def _may_be_untidy(request: web.Request) -> bool:
+    """Whether the address may have slashes too many: not where it changes something.
+
+    A proxy in front may forbid addresses that it knows by their exact form.
+    """
+    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
+
+
+def _is_tidy(request: web.Request, place: Place) -> bool:
+    return request.path in {base.removesuffix("/") + place.path for base in request.app[_BASES]}
+
+
+def _nothing_at(request: web.Request, near: str | None) -> str:
+    advice = f"did you mean {near}?" if near else "/ shows the cameras and their addresses"
+    return f"there is nothing at {request.path}; {advice}"
 
 
 # Which camera a request means
 
 
-def _with(find: Callable[[web.Request], Camera], answer: _CameraHandler) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer(request, find(request))
-
-    return handle
-
-
-def _default(request: web.Request) -> Camera:
-    return _numbered(request, 0)
-
-
-def _in_path(request: web.Request) -> Camera:
-    return _named(request, request.match_info["name"])
-
-
-def _in_query(request: web.Request) -> Camera:
-    name = request.query.get("src")
-    return _named(request, name) if name else _default(request)
+def _camera(request: web.Request, place: Place) -> Camera:
+    name = value(request, "src") if place.has_src else ""
+    if name or isinstance(place.camera, str):
+        return _named(request, name or str(place.camera))
+    assert place.camera is not None
+    return _numbered(request, place.camera)
 
 
 def _named(request: web.Request, name: str) -> Camera:
@@ -118,7 +129,7 @@ def _named(request: web.Request, name: str) -> Camera:
 
 def _numbered(request: web.Request, number: int) -> Camera:
     cameras = list(request.app[_CAMERAS].values())
-    if number < len(cameras):
+    if 0 <= number < len(cameras):
         return cameras[number]
     known = ", ".join(f"{index} is {camera.name}" for index, camera in enumerate(cameras))
     raise web.HTTPNotFound(text=f"there is no camera {number}; {known or 'there is none'}")
@@ -127,21 +138,12 @@ def _numbered(request: web.Request, number: int) -> Camera:
 # The handlers
 
 
-async def _root(request: web.Request) -> web.StreamResponse:
-    """The web page; with `?action=…` a stream or snapshot, as from mjpg-streamer and ustreamer."""
-    action, _, number = request.query.get("action", "").partition("_")
-    if not action:
-        if not request.path.endswith("/"):
-            raise web.HTTPFound(f"{request.path}/")  # the page's links are relative
-        return web.Response(
-            body=_PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"}
-        )
-    answers: dict[str, _CameraHandler] = {"stream": stream, "snapshot": snapshot}
-    if action not in answers or not _NUMBER.fullmatch(number or "0"):
-        raise web.HTTPNotFound(
-            text="there is no such action; there are ?action=stream and ?action=snapshot"
-        )
-    return await answers[action](request, _numbered(request, int(number or 0)))
+async def _page(request: web.Request) -> web.StreamResponse:
+    """The web page."""
+    if not request.path.endswith("/"):
+        # The page's links are relative. Two slashes in front would lead to another computer.
+        raise web.HTTPFound(f"/{request.path.strip('/')}/")
+    return web.Response(body=_PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
 async def _status(request: web.Request) -> web.Response:
@@ -179,6 +181,29 @@ async def _camera_health(_request: web.Request, camera: Camera) -> web.Response:
     return web.Response(status=503, text=camera.summary + "\n")
 
 
+def _to_get(answer: _Answer) -> dict[str, _Answer]:
+    return {hdrs.METH_GET: answer, hdrs.METH_HEAD: answer}
+
+
+_OF_ALL: dict[str, dict[str, Handler]] = {
+    PAGE: _to_get(_page),
+    "status": _to_get(_status),
+    "healthz": _to_get(_healthz),
+    "readyz": _to_get(_readyz),
+}
+_OF_A_CAMERA: dict[str, dict[str, _CameraHandler]] = {
+    STREAM: _to_get(stream),
+    SNAPSHOT: _to_get(snapshot),
+    "clip": _to_get(clip),
+    "status": _to_get(_camera_status),
+    "state": _to_get(_state),
+    "health": _to_get(_camera_health),
+    "controls": {**_to_get(controls), hdrs.METH_PATCH: change_controls},
+    "restart": {hdrs.METH_POST: restart},
+    "reset": {hdrs.METH_POST: reset},
+}
+
+
 # What is done for every answer
 
 
@@ -209,7 +234,8 @@ async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as error:
         text = (error.text or error.reason).strip()
         if text == _NO_ROUTE:
-            text = f"there is nothing at {request.path}; / shows the cameras and their addresses"
+            bases, cameras = request.app[_BASES], request.app[_CAMERAS]
+            text = _nothing_at(request, addresses.nearest(request.path, bases, cameras))
         if isinstance(error, web.HTTPMethodNotAllowed):
             methods = " or ".join(sorted(error.allowed_methods - {hdrs.METH_HEAD}))
             text = f"{request.method} is not possible at {request.path}; use {methods}"

@@ -13,9 +13,17 @@ NO_STORE = {
 """Headers of pictures, which no browser and no proxy may keep."""
 
 
+def value(request: web.Request, key: str) -> str:
+    """The value of a key in the query; empty if it is not there.
+
+    It ends at a second `?`: some programs append `?t=1` to any address, so that nothing is cached.
+    """
+    return request.query.get(key, "").partition("?")[0]
+
+
 def number(request: web.Request, key: str) -> float | None:
     """A number from the query, or None if it is not there. Raises HTTPBadRequest."""
-    text = request.query.get(key)
+    text = value(request, key)
     if not text:
         return None
     try:
@@ -29,4 +37,4 @@ def number(request: web.Request, key: str) -> float | None:
 
 def flag(request: web.Request, key: str) -> bool:
     """Whether the query sets a flag, as in ?key=1."""
-    return request.query.get(key, "") not in ("", "0")
+    return value(request, key) not in ("", "0")
