@@ -36,7 +36,8 @@ NOON = "Tue, 01 Dec 2026 12:00:00 GMT"
 def test_a_camera_says_how_long_it_is_to_be_left_alone(
     headers: dict[str, str], seconds: float | None, status: int
 ) -> None:
-    assert refusal(ResponseHead(status, "", list(headers.items()))).retry_after == seconds
+    head = ResponseHead(status, "", headers=list(headers.items()))
+    assert refusal(head).retry_after == seconds
 
 
 @pytest.mark.parametrize("status", [502, 504])
