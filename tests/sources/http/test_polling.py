@@ -204,7 +204,8 @@ async def test_an_answer_that_never_comes_is_a_miss_and_then_a_silence() -> None
 async def test_a_picture_that_grows_is_no_silence_when_polled_or_streamed() -> None:
     """Big pictures over a weak Wi-Fi: rzeldent/esp32cam-rtsp#37."""
     for wire in (single(stamped(1)), answer(multipart([stamped(1)]), MULTIPART)):
-        pieces = [wire[at : at + 150] for at in range(0, len(wire), 150)]
+        size = len(wire) // 6
+        pieces = [wire[at : at + size] for at in range(0, len(wire), size)]
         slowly: list[Step] = [step for piece in pieces for step in (Send(piece), Pause(0.1))]
         async with ScriptedCamera(slowly) as device:
             options = {"stall_timeout": 0.3, "first_frame_timeout": 0.3}
