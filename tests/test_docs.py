@@ -169,10 +169,12 @@ def test_sources_of_commands_are_sources(source: str) -> None:
 def test_configurations_have_no_faults(page: Path, text: str, tmp_path: Path) -> None:
     tables: dict[str, Any] = tomllib.loads(text)
     for name, camera in tables.get("camera", {}).items():
-        if password_file := camera.get("password_file"):
-            path = tmp_path / Path(password_file).name
+        headers = camera.get("headers", {}).values()
+        in_files = [header["file"] for header in headers if isinstance(header, dict)]
+        for secret in filter(None, [camera.get("password_file"), *in_files]):
+            path = tmp_path / Path(secret).name
             path.write_text("secret\n", "utf-8")
-            text = text.replace(f'"{password_file}"', f'"{path}"')
+            text = text.replace(f'"{secret}"', f'"{path}"')
         assert "source" in camera, f"{name_of(page)}: [camera.{name}] without a source"
     if "camera" not in tables:
         text += '\n[camera.any]\nsource = "testcard:"\n'

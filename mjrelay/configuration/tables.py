@@ -18,6 +18,7 @@ from mjrelay.configuration.address import (
     TestcardAddress,
     redact,
 )
+from mjrelay.configuration.headers import Header, read_headers
 from mjrelay.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
@@ -64,6 +65,7 @@ class CameraConfig:
     username: str = _option(readers.text, "")
     password_file: str = _option(readers.text, "")
     http_version: str = _option(readers.one_of("1.0", "1.1"), "1.1")
+    headers: Mapping[str, Header] = field(default_factory=dict, metadata={"read": read_headers})
     tls_verify: bool = _option(readers.flag, True)
     size: tuple[int, int] | None = _option(readers.picture_size, None)
     fps: float = _option(readers.number, 0.0)
@@ -153,6 +155,8 @@ def check(config: Config) -> Iterator[Fault]:
             )
         if camera.password_file and not camera.username:
             yield f"{path}.password_file", "needs a username beside it, or one in the source's URL"
+        if camera.username and any(name.lower() == "authorization" for name in camera.headers):
+            yield f"{path}.headers", "Authorization is set here and by username: remove one of them"
     for name in config.server.camera_listen:
         if name not in config.cameras:
             known = ", ".join(config.cameras) or "none"
@@ -190,6 +194,8 @@ def _toml(value: Any) -> Any:
             return {key: _toml(item) for key, item in value.items()}
         case ListenAddress():
             return str(value)
+        case Header():
+            return value.shown
         case _:
             return value.label
 
@@ -226,7 +232,8 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
         try:
             values[key] = known[key].metadata["read"](value)
         except ValueError as error:
-            faults.append((f"{path}.{key}", f"expected {error}, got {_shown(value)}"))
+            shown = "" if key == "headers" else f", got {_shown(value)}"  # which may be secret
+            faults.append((f"{path}.{key}", f"expected {error}{shown}"))
     if "source" in known and "source" not in values:
         if "source" not in table:
             faults.append((f"{path}.source", "is missing"))
@@ -251,7 +258,7 @@ def _shown(value: object) -> str:
 
 
 def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
-    """Set each camera's user name and password: from its URL and, given a folder, its file."""
+    """Set cameras' user names, passwords and headers: from URLs and, given a folder, files."""
     cameras = {}
     for name, camera in config.cameras.items():
         username, password = camera.username, ""
@@ -264,12 +271,28 @@ def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> C
                 password = _read(path).rstrip("\r\n")
             except ValueError as error:
                 faults.append((f"camera.{name}.password_file", f"cannot read {path}: {error}"))
-        cameras[name] = replace(camera, username=username, password=password)
+        headers = _with_files(camera.headers, folder, f"camera.{name}.headers", faults)
+        cameras[name] = replace(camera, username=username, password=password, headers=headers)
     return replace(config, cameras=cameras)
 
 
+def _with_files(
+    headers: Mapping[str, Header], folder: Path | None, where: str, faults: list[Fault]
+) -> Mapping[str, Header]:
+    """Read the headers whose values are in files, given a folder."""
+    read = dict(headers)
+    for name, header in headers.items():
+        if header.file and folder:
+            path = _secret_file(folder, header.file)
+            try:
+                read[name] = header.read(_read(path))
+            except ValueError as error:
+                faults.append((f"{where}.{name}", f"cannot read {path}: {error}"))
+    return read
+
+
 def _secret_file(folder: Path, name: str) -> Path:
-    """The path of a password file: among systemd's credentials, or beside the configuration."""
+    """The path of a secret's file: among systemd's credentials, or beside the configuration."""
     credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or folder, name)
     with contextlib.suppress(ValueError):  # the name holds a NUL
         if os.access(credential, os.R_OK):
