@@ -18,6 +18,8 @@ from mjrelay.formats.jpeg import SOI
 _MAX_HEAD = 64 * 2**10
 # This much of the words behind the status code is kept; a camera can send any amount.
 _MAX_PHRASE = 200
+# What is no HTTP shows within its first bytes.
+_MAX_START = 64
 # A little gzip can become a lot of body, and a few bytes many chunks. So at most this many pieces
 # of at most this size are unpacked at once: 256 KiB, a millisecond's work.
 _MAX_PIECES = 16
@@ -25,7 +27,9 @@ _MAX_PIECE = 16 * 2**10
 # A chunk's size line is shorter than this.
 _MAX_SIZE_LINE = 256
 
-_STATUS_LINE = re.compile(r"\s*(HTTP(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?$", re.IGNORECASE)
+_STATUS_LINE = re.compile(
+    r"\s*((?:HTTP|RTSP)(?:/\d(?:\.\d)?)?|ICY)\s+(\d{3})(?:\s+(.*))?$", re.IGNORECASE
+)
 _HEADER = re.compile(r"([^\s:\x00]+)[ \t]*:[ \t]*(.*)$", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _SIZE_LINE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r*\n")
@@ -48,11 +52,13 @@ class ResponseHead:
         status: The status code; 200 where the camera sent none.
         phrase: The words behind it, often empty.
         headers: Names in lower case, values as sent, in order.
+        protocol: What it answers as, in capitals: "HTTP/1.1", "ICY"; empty where it does not say.
     """
 
     status: int = 200
     phrase: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
+    protocol: str = ""
 
     def all(self, name: str) -> list[str]:
         """Every value of a header."""
@@ -93,6 +99,9 @@ class ResponseReader:
 
     Args:
         tally: Where to count what had to be tolerated.
+
+    Attributes:
+        tally: The same.
     """
 
     def __init__(self, tally: Tally | None = None) -> None:
@@ -102,7 +111,9 @@ class ResponseReader:
         """The body's bytes differ from those that come."""
         self.complete = False
         """All the bytes that were promised have arrived."""
-        self._tally = tally or Tally()
+        self.start = b""
+        """The first bytes of the answer, a few at most: they tell what is no HTTP."""
+        self.tally = tally or Tally()
         self._pending = bytearray()
         self._partial = ResponseHead()
         self._headless = True
@@ -122,6 +133,7 @@ class ResponseReader:
         Raises:
             FramingError: The head does not end.
         """
+        self.start += data[: _MAX_START - len(self.start)]
         self._pending += data
         pending = self._pending
         while True:
@@ -155,8 +167,9 @@ class ResponseReader:
         line = line.replace("\0", "")
         if match := _STATUS_LINE.match(line):
             head.status, head.phrase = int(match[2]), (match[3] or "").strip()[:_MAX_PHRASE]
+            head.protocol = match[1].upper()
             self._headless = False
-            if not match[1].upper().startswith("HTTP/1."):
+            if not head.protocol.startswith("HTTP/1."):
                 self._tolerate(f"answers as {match[1]}")
         elif line.startswith((" ", "\t")) and head.headers:
             name, value = head.headers[-1]
@@ -173,9 +186,9 @@ class ResponseReader:
         head = self.head = self._partial
         self._length = head.length or math.inf
         if "chunked" in head.get("transfer-encoding").lower():
-            self._chunks = _Chunks(self._tally)
+            self._chunks = _Chunks(self.tally)
         if any(word in head.get("content-encoding").lower() for word in ("gzip", "deflate")):
-            self._inflater = _Inflater(self._tally)
+            self._inflater = _Inflater(self.tally)
         self.decodes = bool(self._chunks or self._inflater)
         return head
 
@@ -225,7 +238,7 @@ class ResponseReader:
         return piece
 
     def _tolerate(self, quirk: str) -> None:
-        self._tally.tolerated[quirk] += 1
+        self.tally.tolerated[quirk] += 1
 
 
 class _Chunks:

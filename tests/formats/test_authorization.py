@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mjrelay.formats.authorization import (
+    BASIC,
     Challenge,
     Credentials,
+    Login,
     authorize,
     choose,
     parse_challenges,
@@ -47,6 +49,9 @@ def fields(header: str) -> dict[str, str]:
 
 def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
+
+
+REQUEST = md5(f"GET:{TARGET}")
 
 
 # Known answers
@@ -186,6 +191,126 @@ def test_quotes_in_names_are_escaped() -> None:
     assert 'username="a \\"b\\" \\\\c"' in header
 
 
+# Bytes
+
+
+@pytest.mark.parametrize(
+    ("realm", "encoding"), [("caméra", "latin-1"), ("caméra", "utf-8"), ("摄像机", "utf-8")]
+)
+def test_the_realm_is_hashed_and_sent_as_the_bytes_that_came(realm: str, encoding: str) -> None:
+    """psf/requests#6102, mdn/content#28911: cameras name their realm in Latin-1 or UTF-8."""
+    came = realm.encode(encoding).decode("latin-1")
+    header = reply(f'Digest realm="{came}", nonce="n"', credentials=Credentials("me", "secret"))
+    secret = hashlib.md5(b"me:" + realm.encode(encoding) + b":secret").hexdigest()
+    assert fields(header)["response"] == md5(f"{secret}:n:{REQUEST}")
+    assert f'realm="{realm}"'.encode(encoding) in header.encode("latin-1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_the_name_that_is_sent_is_the_name_that_is_hashed(encoding: str) -> None:
+    """psf/requests#5089: a user name that is not ASCII."""
+    challenge = Challenge("digest", {"realm": "r", "nonce": "n"})
+    header = authorize(
+        challenge,
+        Credentials("jürgen", "größe"),
+        target=TARGET,
+        count=1,
+        cnonce=CNONCE,
+        encoding=encoding,
+    )
+    secret = hashlib.md5("jürgen:r:größe".encode(encoding)).hexdigest()
+    assert fields(header)["response"] == md5(f"{secret}:n:{REQUEST}")
+    assert 'username="jürgen"'.encode(encoding) in header.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("quoted", "meant"),
+    [(r"a \"b\" \\c", r'a "b" \c'), (r"IP\Camera", r"IP\Camera"), (r"a\\b", r"a\b")],
+)
+def test_what_is_quoted_is_sent_as_it_came_and_hashed_as_it_is_meant(
+    quoted: str, meant: str
+) -> None:
+    header = reply(f'Digest realm="{quoted}", nonce="n", opaque="{quoted}"')
+    assert f'realm="{quoted}"' in header
+    assert f'opaque="{quoted}"' in header
+    secret = md5(f"Mufasa:{meant}:Circle of Life")
+    assert fields(header.replace(quoted, ""))["response"] == md5(f"{secret}:n:{REQUEST}")
+
+
+# A login over several requests
+
+
+def nonce_sent(login: Login) -> str:
+    header = login.header("/", "c")
+    return fields(header)["nonce"] if header else ""
+
+
+def nonce(value: str, **others: str) -> Challenge:
+    return Challenge("digest", {"realm": "r", "nonce": value, **others})
+
+
+def test_a_camera_whose_nonces_are_good_once_is_asked_afresh_each_time() -> None:
+    """rroller/dahua#597, rburgst/okhttp-digest#23."""
+    login = Login(MUFASA)
+    for number in range(2):
+        login.take_up(nonce(str(number)))
+        assert nonce_sent(login) == str(number)
+        login.let_in("")
+        assert nonce_sent(login) == str(number), "it may be good for more"
+        login.forget()
+    login.take_up(nonce("2"))
+    assert nonce_sent(login) == "2"
+    login.let_in("")
+    assert not login.is_ready
+
+
+def test_a_nonce_that_ages_is_no_nonce_for_one_use() -> None:
+    login = Login(MUFASA)
+    for number in range(5):
+        login.take_up(nonce(str(number)))
+        for _ in range(3):
+            assert nonce_sent(login) == str(number)
+            login.let_in("")
+        nonce_sent(login)
+        login.forget()
+
+
+def test_the_next_nonce_is_the_one_the_camera_names() -> None:
+    login = Login(MUFASA)
+    login.take_up(nonce("a"))
+    assert nonce_sent(login) == "a"
+    login.let_in('qop=auth, nextnonce="b", nc=00000001')
+    assert nonce_sent(login) == "b"
+
+
+def test_letters_beyond_ascii_are_spelt_in_utf_8_and_then_in_latin_1() -> None:
+    login = Login(Credentials("jürgen", "secret"))
+    login.take_up(BASIC)
+    first = login.header("/", "c")
+    assert login.spells_differently(BASIC)
+    second = login.header("/", "c")
+    sent = [b64decode((header or "").split()[1]) for header in (first, second)]
+    assert sent == ["jürgen:secret".encode(), "jürgen:secret".encode("latin-1")]
+    assert not login.spells_differently(BASIC), "there is no third way"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "challenge"),
+    [
+        (Credentials("me", "secret"), BASIC),
+        (Credentials("jürgen", "secret"), Challenge("basic", {"charset": "UTF-8"})),
+        (Credentials("摄像机", "secret"), BASIC),
+        (Credentials("jürgen", "secret"), None),
+    ],
+)
+def test_nothing_is_tried_twice_that_would_be_the_same(
+    credentials: Credentials, challenge: Challenge | None
+) -> None:
+    login = Login(credentials)
+    login.take_up(BASIC)
+    assert not login.spells_differently(challenge)
+
+
 # Basic
 
 
@@ -207,7 +332,7 @@ def test_one_header_may_hold_several_challenges() -> None:
     header = f'Basic realm="camera, front", Digest realm="a \\"b\\", c", nonce={NONCE}, stale=false'
     assert parse_challenges([header]) == [
         Challenge("basic", {"realm": "camera, front"}),
-        Challenge("digest", {"realm": 'a "b", c', "nonce": NONCE, "stale": "false"}),
+        Challenge("digest", {"realm": 'a \\"b\\", c', "nonce": NONCE, "stale": "false"}),
     ]
 
 

@@ -3,34 +3,81 @@
 import asyncio
 import math
 import secrets
+import time
+from dataclasses import dataclass
 
 from mjrelay import __version__
 from mjrelay.configuration.address import HttpAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import LOOK_IN_BROWSER, SLOT_TAKEN, SourceRefused, SourceStalled, Tally
-from mjrelay.formats.authorization import Credentials, Login, choose, parse_challenges
-from mjrelay.formats.http1 import ResponseHead
+from mjrelay.errors import (
+    LOOK_IN_BROWSER,
+    SLOT_TAKEN,
+    SourceError,
+    SourceRefused,
+    SourceStalled,
+    Tally,
+)
+from mjrelay.formats.authorization import (
+    BASIC,
+    Challenge,
+    Credentials,
+    Login,
+    choose,
+    parse_challenges,
+)
+from mjrelay.formats.http1 import ResponseHead, ResponseReader
+from mjrelay.sources.http import diagnosis
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
-from mjrelay.sources.http.diagnosis import refusal
+from mjrelay.sources.http.cookies import Cookies
 from mjrelay.sources.http.dialling import Dialler
 from mjrelay.sources.http.response import Response
 from mjrelay.sources.http.wakeups import Wakeups
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
-_UNAUTHORIZED = 401
+_BAD_REQUEST, _UNAUTHORIZED, _TOO_MANY, _UNAVAILABLE = 400, 401, 429, 503
 NOT_MODIFIED = 304
 """The status that says: the picture is still the one whose tag was sent."""
 # One in place of a challenge kept from before, one for another page behind a redirect, and one for
 # a camera that calls its nonce stale when it is used for the first time.
 _MAX_LOGINS = 3
+# Once without what was kept from before, and once without haste.
+_MAX_REPEATS = 2
+# Many cameras lock a user, or our address, for minutes after five failures, and a failure during
+# the lock makes it longer. One failure more than these may come from a log-in kept from before.
+_MAX_REFUSALS = 3
+_LOCKED_FOR = 300.0
+# How long the rest of a refusal may take, which tells more.
+_REST_TIMEOUT = 1.0
+
+
+@dataclass
+class _Trail:
+    """How far one asking has come.
+
+    Attributes:
+        address: What to ask next.
+        uses_kept: Whether requests carry what an earlier asking has left: a challenge, or cookies.
+        redirects: How many there were.
+        logins: How often a password was asked for.
+        challenged: The page whose challenge the latest request answered, if it was given now.
+    """
+
+    address: HttpAddress
+    uses_kept: bool
+    redirects: int = 0
+    logins: int = 0
+    challenged: HttpAddress | None = None
 
 
 class Asker:
     """Asks a camera for its pictures.
 
     There is one connection at a time, whatever happens: `_connection` is the only place that holds
-    one, and a dial waits until the one before is closed and `redial_delay` has passed.
+    one, and a dial waits until the one before is closed.
+
+    An asking may take several connections. What let us in, a challenge and cookies, is kept for the
+    next one as long as pictures come of it.
 
     Args:
         address: The camera's.
@@ -58,23 +105,52 @@ class Asker:
         self._login = Login(
             Credentials(config.username, config.password) if config.username else None
         )
+        self._cookies = Cookies()
+        self._hurries = True  # until the camera fails because of it
         self._dialler = Dialler(
             connect_timeout=config.connect_timeout,
             tls_verify=config.tls_verify,
             wakeups=wakeups,
         )
         self._connection: Connection | None = None
+        self._answer: Response | None = None  # while its connection is open
+        self._in_vain = False
+        self._silent_hint = SLOT_TAKEN
         self._closed_at = -math.inf
+
+    @property
+    def silent_hint(self) -> str:
+        """What a person can do when no picture comes of the latest answer."""
+        return self._answer.silent_hint if self._answer else self._silent_hint
 
     def inherit_from(self, before: "Asker") -> None:
         """Take over when the camera was left, and how it lets us in."""
-        self._take_over(before._address, before._closed_at, before._login)  # noqa: SLF001 - ours
+        self._take_over(
+            before._address,  # noqa: SLF001 - all of these are ours
+            before._closed_at,  # noqa: SLF001
+            before._login,  # noqa: SLF001
+            before._cookies,  # noqa: SLF001
+            hurries=before._hurries,  # noqa: SLF001
+        )
 
-    def _take_over(self, address: HttpAddress, closed_at: float, login: Login) -> None:
-        if (address.host, address.port) == (self._address.host, self._address.port):
-            self._closed_at = closed_at
-        if address == self._address and login.credentials == self._login.credentials:
-            self._login = login
+    def _take_over(
+        self,
+        address: HttpAddress,
+        closed_at: float,
+        login: Login,
+        cookies: Cookies,
+        *,
+        hurries: bool,
+    ) -> None:
+        if (address.host, address.port) != (self._address.host, self._address.port):
+            return
+        self._closed_at, self._hurries = closed_at, hurries
+        if login.credentials != self._login.credentials:
+            return
+        if address == self._address:
+            self._login, self._cookies = login, cookies
+        else:
+            self._login.refusals = login.refusals
 
     async def ask(self, *, pause: float) -> Response:
         """Ask for the pictures; answer a request for a password, follow redirects.
@@ -85,26 +161,62 @@ class Asker:
         Raises:
             SourceError: There is no answer, or it is no picture.
         """
-        address, redirects, logins = self._address, 0, 0
-        challenged: HttpAddress | None = None
-        while True:
-            connection = await self._dial(address, pause=pause)
-            answer = await self._request(connection, address)
-            head = self.head = answer.head
-            if head.status in _REDIRECTS and head.get("location"):
-                redirects += 1
-                address = self._follow(address, head.get("location"), redirects)
-            elif head.status == _UNAUTHORIZED:
-                logins += 1
-                # A challenge may be stale that came with an earlier asking, or for another page.
-                self._log_in(address, head, logins, is_answer=challenged == address)
-                challenged = address
-            elif head.is_success or (self.known_tag and head.status == NOT_MODIFIED):
+        if self._in_vain:
+            self._forget()
+        self._in_vain = False
+        self._silent_hint = SLOT_TAKEN
+        trail = _Trail(self._address, self._login.is_ready or bool(self._cookies))
+        answer = await self._exchange(trail.address, pause=pause)
+        while not self._may_show(answer.head):
+            try:
+                await self._decide(trail, answer)
+            except SourceError:
+                self._forget()
+                raise
+            answer = await self._ask_again(trail.address, pause=await self._leave())
+        self._login.let_in(answer.head.get("authentication-info"))
+        self._answer = answer
+        return answer
+
+    def _may_show(self, head: ResponseHead) -> bool:
+        """Whether an answer may hold pictures, or says that ours is still the newest."""
+        return head.is_success or bool(self.known_tag and head.status == NOT_MODIFIED)
+
+    async def _exchange(self, address: HttpAddress, *, pause: float) -> Response:
+        """Dial, ask, and take what the head of the answer tells."""
+        connection = await self._dial(address, pause=pause)
+        answer = await self._request(connection, address)
+        self.head = answer.head
+        now = asyncio.get_running_loop().time()
+        self._cookies.take(answer.head, address, now=now, wall=time.time())
+        return answer
+
+    async def _ask_again(self, address: HttpAddress, *, pause: float) -> Response:
+        """Dial and ask within an asking; once more after `redial_delay` where haste was to blame.
+
+        Some cameras have closed a connection, and yet take no other for a moment.
+        """
+        patient = self._config.redial_delay
+        in_haste = pause < patient
+        try:
+            answer = await self._exchange(address, pause=pause)
+        except SourceStalled:
+            self._hurries = not in_haste
+            raise
+        except SourceError:
+            self._hurries = not in_haste
+            if not in_haste:
+                raise
+        else:
+            if not in_haste or answer.head.status != _UNAVAILABLE:
                 return answer
-            else:
-                raise refusal(head)
-            await self.hang_up()
-            pause = self._config.redial_delay
+            self._hurries = False
+        await self.hang_up()
+        try:
+            return await self._exchange(address, pause=patient)
+        except SourceError:
+            self._hurries = True
+            raise
 
     async def _dial(self, address: HttpAddress, *, pause: float) -> Connection:
         """Connect, once the connection before has been closed for a while."""
@@ -113,46 +225,103 @@ class Asker:
         self._connection = await self._dialler.dial(address)
         return self._connection
 
-    async def hang_up(self) -> None:
-        """Close the connection, if there is one."""
+    async def hang_up(self) -> bool:
+        """Close the connection, if there is one. Returns whether the camera has closed it too."""
         connection, self._connection = self._connection, None
-        if connection:
-            try:
-                await connection.close()
-            finally:
-                self._closed_at = asyncio.get_running_loop().time()
+        if answer := self._answer:  # which keeps the connection's memory, so let it go
+            self._in_vain, self._silent_hint = answer.is_in_vain, answer.silent_hint
+            self._answer = None
+        if connection is None:
+            return True
+        try:
+            return await connection.close()
+        finally:
+            self._closed_at = asyncio.get_running_loop().time()
+
+    async def _leave(self) -> float:
+        """Hang up before the next step of an asking. Returns how long to wait before it is taken.
+
+        A camera that has closed its end has its slot free again.
+        """
+        is_free = await self.hang_up()
+        return 0.0 if is_free and self._hurries else self._config.redial_delay
 
     async def _request(self, connection: Connection, address: HttpAddress) -> Response:
         """Send the request and read the answer's head."""
         connection.send(self._request_head(address))
         patience = self._config.first_frame_timeout
+        reader = ResponseReader(self.tally)
         try:
             async with asyncio.timeout(patience):
                 return await Response.begin(
-                    connection, self.tally, max_image=self._config.max_frame
+                    connection, reader, address, max_image=self._config.max_frame
                 )
         except TimeoutError as error:
-            raise SourceStalled(
-                f"the camera accepted the connection but sent no answer for {patience:g} s",
-                SLOT_TAKEN,
-            ) from error
+            raise diagnosis.no_answer(reader.start, address, patience) from error
 
     def _request_head(self, address: HttpAddress) -> bytes:
         """The request, as short as can be: some cameras choke on headers they do not know."""
+        fields = {
+            "Host": address.authority,
+            "User-Agent": f"mjrelay/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
+        if self.known_tag:
+            fields["If-None-Match"] = self.known_tag
+        is_trusted = self._address.may_share_secrets_with(address)
+        if is_trusted and (login := self._login.header(address.target, secrets.token_hex(8))):
+            fields["Authorization"] = login
+        now = asyncio.get_running_loop().time()
+        if cookies := self._cookies.header(address, now=now):
+            fields["Cookie"] = cookies
+        usual = {name.lower(): name for name in fields}
+        for name, header in self._config.headers.items():
+            if is_trusted or not header.is_secret:
+                value = header.value.encode().decode("latin-1")
+                if name.lower() == "cookie" and cookies:
+                    value = f"{value}; {cookies}"
+                fields[usual.get(name.lower(), name)] = value
         lines = [
             f"GET {address.target} HTTP/{self._config.http_version}",
-            f"Host: {address.authority}",
-            f"User-Agent: mjrelay/{__version__}",
-            "Accept: */*",
-            "Accept-Encoding: identity",
-            "Connection: close",
+            *(f"{name}: {value}" for name, value in fields.items()),
         ]
-        if self.known_tag:
-            lines.append(f"If-None-Match: {self.known_tag}")
-        if self._address.may_share_secrets_with(address):
-            authorization = self._login.header(address.target, secrets.token_hex(8))
-            lines += [f"Authorization: {authorization}"] if authorization else []
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+
+    async def _decide(self, trail: _Trail, answer: Response) -> None:
+        """Decide what to ask after an answer without pictures, or say why there are none."""
+        head = answer.head
+        if head.status in _REDIRECTS and head.get("location"):
+            trail.redirects += 1
+            trail.address = self._follow(trail.address, head.get("location"), trail.redirects)
+        elif trail.uses_kept and _may_blame_kept(trail, head):
+            self._login.forget()
+            self._cookies.forget()
+            trail.address, trail.challenged, trail.uses_kept = self._address, None, False
+        elif head.status == _UNAUTHORIZED:
+            trail.logins += 1
+            self._log_in(trail, head)
+            trail.challenged, trail.uses_kept = (
+                trail.address,
+                trail.uses_kept and bool(self._cookies),
+            )
+        else:
+            rest = await self._rest(answer) if head.status == _BAD_REQUEST else b""
+            raise diagnosis.refusal(head, trail.address, rest)
+
+    async def _rest(self, answer: Response) -> bytes:
+        """The beginning of a refusal's body, or what comes of it soon."""
+        try:
+            async with asyncio.timeout(_REST_TIMEOUT):
+                return await answer.read_start()
+        except (TimeoutError, SourceError):
+            return answer.start
+
+    def _forget(self) -> None:
+        """Keep nothing for the next asking: it led to no pictures."""
+        self._login.forget()
+        self._cookies.forget()
 
     def _follow(self, address: HttpAddress, location: str, redirects: int) -> HttpAddress:
         if redirects > _MAX_REDIRECTS:
@@ -168,51 +337,80 @@ class Asker:
                 LOOK_IN_BROWSER,
             ) from error
 
-    def _log_in(
-        self, address: HttpAddress, head: ResponseHead, logins: int, *, is_answer: bool
-    ) -> None:
-        """Take up the way in that a 401 offers, or say why we cannot.
-
-        Args:
-            address: The page that asks for it.
-            head: The head of the 401.
-            logins: How often this asking has met a 401, this one included.
-            is_answer: The request had answered a challenge that this page has just given.
-        """
-        if not self._address.may_share_secrets_with(address):
+    def _log_in(self, trail: _Trail, head: ResponseHead) -> None:
+        """Take up the way in that a 401 offers, or say why we cannot."""
+        if not self._address.may_share_secrets_with(trail.address):
             raise SourceRefused(
-                f"the camera redirects to {address.label}, which asks for a password",
+                f"the camera redirects to {trail.address.label}, which asks for a password",
                 "if you trust that address with it, make it the camera's source",
+            )
+        if any(name.lower() == "authorization" for name in self._config.headers):
+            raise SourceRefused(
+                "the camera refuses the Authorization that headers sets (401)",
+                "check headers, and the file it names if there is one",
             )
         if self._login.credentials is None:
             raise SourceRefused(
                 "the camera asks for a user name and password (401)",
                 "set username and password_file, or write http://USER:PASSWORD@HOST/…",
             )
-        offered = head.all("www-authenticate")
-        challenge = choose(parse_challenges(offered))
-        is_refused = is_answer and not (challenge and challenge.is_stale)
-        self._login.take_up(None if is_refused else challenge)
-        if is_refused:
-            raise SourceRefused(
-                "the camera refuses the user name or the password (401)",
-                "check username and password_file",
-            )
-        if challenge is None:
+        challenge = _challenge(head)
+        # A challenge may be stale that came with an earlier asking, or for another page.
+        if trail.challenged == trail.address and not (challenge and challenge.is_stale):
+            self._login.refused()
+            if not self._login.spells_differently(challenge):
+                raise self._wrong_password()
+        elif challenge is None:
             raise SourceRefused(
                 "the camera asks for a kind of login unknown here: "
-                + (", ".join(offered)[:200] or "none"),
+                + ", ".join(head.all("www-authenticate"))[:200],
                 "choose Basic or Digest in the camera's settings",
             )
-        if logins > _MAX_LOGINS:
+        elif trail.logins > _MAX_LOGINS:
             raise SourceRefused(
-                f"the camera wants another login each time, {logins} times in a row (401)",
+                f"the camera wants another login each time, {trail.logins} times in a row (401)",
                 "choose Basic in the camera's settings, or update its firmware",
             )
+        else:
+            self._login.take_up(challenge)
+
+    def _wrong_password(self) -> SourceRefused:
+        reason = "the camera refuses the user name or the password (401)"
+        hint = "check username and password_file"
+        if self._login.refusals < _MAX_REFUSALS:
+            return SourceRefused(reason, hint)
+        return SourceRefused(
+            reason,
+            f"{hint}, and reload; else it is tried again in {_LOCKED_FOR / 60:g} min: cameras lock "
+            "a user who fails often",
+            retry_after=_LOCKED_FOR,
+        )
+
+
+def _challenge(head: ResponseHead) -> Challenge | None:
+    """The challenge of a 401 that we can answer; None if it offers others only.
+
+    A camera that asks without saying how means Basic.
+    """
+    offered = parse_challenges(head.all("www-authenticate"))
+    return choose(offered) if offered else BASIC
+
+
+def _may_blame_kept(trail: _Trail, head: ResponseHead) -> bool:
+    """Whether a request may have failed because of what it carried from an earlier asking.
+
+    A 401 that brings a challenge of its own is answered first.
+    """
+    if head.status == _UNAUTHORIZED:
+        challenge = choose(parse_challenges(head.all("www-authenticate")))
+        return challenge is None or (trail.challenged == trail.address and not challenge.is_stale)
+    # "Too many requests" is about how often we ask.
+    return 400 <= head.status < 500 and head.status != _TOO_MANY  # noqa: PLR2004 - RFC 9110, 15.5
 
 
 def _patience(config: CameraConfig) -> float:
     """How long an attempt may take: all redirects and log-ins, each step as slow as is allowed."""
     connecting = config.redial_delay + 2 * config.connect_timeout  # the second time for TLS
     asking = connecting + config.first_frame_timeout + CLOSE_TIMEOUT
-    return (1 + _MAX_REDIRECTS + _MAX_LOGINS) * asking
+    steps = 1 + _MAX_REDIRECTS + _MAX_LOGINS + _MAX_REPEATS
+    return steps * asking + _REST_TIMEOUT

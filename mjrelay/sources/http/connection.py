@@ -88,10 +88,13 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._consume = None
 
-    async def close(self) -> None:
+    async def close(self) -> bool:
         """Send our FIN and wait for the camera's, so that its slot is free when this returns.
 
         A camera that ignores the FIN is given up after a second; then the kernel resets it.
+
+        Returns:
+            Whether the camera has ended the connection as well.
         """
         self.wakeups.detach()
         try:
@@ -102,10 +105,13 @@ class Connection(asyncio.BufferedProtocol):
         except (TimeoutError, OSError, SourceLost):
             pass  # dead or deaf: closing is all that is left
         finally:
+            is_answered = self._ended
             self._transport.close()
             await self._closed
             # An answer or an error that is remembered refers to us; the buffer need not stay.
             self._space = memoryview(b"")
+        # With TLS asyncio says goodbye, and tells us of a camera that does not answer.
+        return is_answered or (self._has_tls and self._loss is None)
 
     def _hand_over(self, consume: Consume) -> bool:
         data = self._space[: self._filled]
@@ -131,8 +137,8 @@ class Connection(asyncio.BufferedProtocol):
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
         self.abort = self._transport.abort
-        with_tls = transport.get_extra_info("ssl_object")
-        self.wakeups.attach(None if with_tls else transport.get_extra_info("socket"))
+        self._has_tls = transport.get_extra_info("ssl_object") is not None
+        self.wakeups.attach(None if self._has_tls else transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - it is a hint
         """Where the next bytes are to be put: behind those that wait."""

@@ -12,13 +12,12 @@ from typing import Any
 from mjrelay.configuration.address import HttpAddress
 from mjrelay.errors import (
     MORE_FILES,
-    SLOT_TAKEN,
     SourceError,
-    SourceLost,
     SourceRefused,
     SourceUnreachable,
     is_full,
 )
+from mjrelay.sources.http import diagnosis
 from mjrelay.sources.http.connection import CLOSE_TIMEOUT, Connection
 from mjrelay.sources.http.wakeups import Wakeups
 
@@ -31,6 +30,8 @@ _QUICK_TIMEOUT = 2.0
 _QUICK_DIALS = 5
 # A camera could redirect to ever new hosts: when there are this many, all are forgotten.
 _MOST_QUICK = 16
+# What OpenSSL calls an answer in plain words, such as a web server's "400 Bad Request".
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 
 
 class Dialler:
@@ -72,15 +73,21 @@ class Dialler:
         except ssl.SSLCertVerificationError as error:
             raise SourceRefused(
                 f"the certificate of {where} is not trusted: {error.verify_message}",
-                "if it is the camera's own and this network is safe, set tls_verify = false",
+                "if it is the camera's own and this network is safe, set tls_verify = false in the "
+                "camera's table of a configuration",
             ) from error
         except ssl.SSLError as error:
+            if error.reason in _NO_TLS:
+                raise diagnosis.speaks_http(address) from error
             raise SourceRefused(
                 f"TLS with {where} failed: {error.reason or error}",
                 "try http:// instead, or tls_verify = false for an old camera",
             ) from error
+        except ConnectionAbortedError as error:  # how asyncio says that it took too long
+            what = f"did not finish the TLS handshake in {self._connect_timeout:g} s"
+            raise diagnosis.no_handshake(address, what) from error
         except OSError as error:
-            raise SourceLost(f"{where} broke off the TLS handshake", SLOT_TAKEN) from error
+            raise diagnosis.no_handshake(address, "broke off the TLS handshake") from error
 
     async def _connect(self, address: HttpAddress) -> socket.socket:
         """Connect to the first address of a host that accepts, one after the other.

@@ -6,20 +6,15 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from mjrelay.errors import (
-    SLOT_TAKEN,
-    FramingError,
-    SourceError,
-    SourceLost,
-    SourceStalled,
-    Tally,
-)
+from mjrelay.configuration.address import HttpAddress
+from mjrelay.errors import FramingError, SourceError, SourceStalled
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
+from mjrelay.formats.recognition import ENOUGH
 from mjrelay.sources import Show, Source
+from mjrelay.sources.http import diagnosis
 from mjrelay.sources.http.connection import Connection, Consume
-from mjrelay.sources.http.diagnosis import ENOUGH, no_pictures, unreadable
 
 _NO_CONTENT = 204
 # The framer gets pieces that still fit the processor's cache when their images are shown.
@@ -49,6 +44,7 @@ class Response:
         found: How many images the body has held so far.
         found_at: When the latest of them was whole, in seconds of the monotonic clock.
         heard_at: When bytes last came.
+        start: The first bytes of the body, as long as no image was found.
     """
 
     def __init__(
@@ -57,43 +53,91 @@ class Response:
         reader: ResponseReader,
         head: ResponseHead,
         framer: JpegFramer,
+        address: HttpAddress,
+        *,
+        max_image: int,
     ) -> None:
         self.head = head
         self.found = 0
         self.found_at = -math.inf
         self.heard_at = self._began_at = time.monotonic()
+        self.start = b""
+        self._address = address
         self._connection = connection
         self._reader = reader
         self._framer = framer
         self._undecoded = False  # the reader holds bytes that it has not decoded yet
-        self._start = b""
         self._length = 0
+        self._max_image = max_image
+        self._oversized_before = framer.tally.dropped["oversized"]
 
     @classmethod
-    async def begin(cls, connection: Connection, tally: Tally, *, max_image: int) -> "Response":
+    async def begin(
+        cls,
+        connection: Connection,
+        reader: ResponseReader,
+        address: HttpAddress,
+        *,
+        max_image: int,
+    ) -> "Response":
         """Read an answer up to its body.
 
         Args:
             connection: Where it comes from.
-            tally: Where to count what has to be forgiven.
+            reader: What reads it; its tally counts what has to be forgiven.
+            address: What was asked.
             max_image: Largest image in bytes.
 
         Raises:
             SourceError: The connection ended first, or what came is no answer.
         """
-        reader = ResponseReader(tally)
         head = None
         while head is None:
             data = await connection.read()
             if not data:
-                raise SourceLost("the camera closed the connection without an answer", SLOT_TAKEN)
+                raise diagnosis.closed(reader.start, address)
             try:
                 head = reader.read_head(data)
             except FramingError as error:
-                raise unreadable(error) from error
+                raise diagnosis.unreadable(error) from error
+            if head is None and (fault := diagnosis.no_http(reader.start, address)):
+                raise fault
+        if fault := diagnosis.no_web_server(head, address):
+            raise fault
         boundary = multipart.declared_boundary(head.media_type)
-        framer = JpegFramer(max_size=max_image, boundary=boundary, tally=tally)
-        return cls(connection, reader, head, framer)
+        framer = JpegFramer(max_size=max_image, boundary=boundary, tally=reader.tally)
+        return cls(connection, reader, head, framer, address, max_image=max_image)
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether it promised pictures and has brought none so far."""
+        return self.head.is_success and not self.found
+
+    @property
+    def silent_hint(self) -> str:
+        """What a person can do when no picture comes of it for too long."""
+        return diagnosis.silent_hint(self._evidence())
+
+    async def read_start(self) -> bytes:
+        """Read the first bytes of the body: words for people, where it holds no pictures.
+
+        Raises:
+            SourceError: The connection broke, or the body cannot be read.
+        """
+
+        def keep(data: bytes | memoryview) -> None:
+            self.start += bytes(data[: ENOUGH - len(self.start)])
+
+        def consume(data: bytes | memoryview) -> bool:
+            try:
+                self._reader.feed(data, keep)
+            except FramingError as error:
+                raise diagnosis.unreadable(error) from error
+            return self._reader.complete or len(self.start) >= ENOUGH
+
+        if not consume(b""):
+            await self._connection.pump(consume)
+        return self.start
 
     @property
     def grows(self) -> bool:
@@ -169,7 +213,8 @@ class Response:
                 Source.stalled_hint,
             )
         return SourceStalled(
-            f"the camera sent no picture for {patience.before:g} s after it answered", SLOT_TAKEN
+            f"the camera sent no picture for {patience.before:g} s after it answered",
+            self.silent_hint,
         )
 
     def _consume(self, take: TakeBody, data: bytes | memoryview) -> bool:
@@ -181,7 +226,7 @@ class Response:
         try:
             self._undecoded = self._reader.feed(data, take)
         except FramingError as error:
-            raise unreadable(error) from error
+            raise diagnosis.unreadable(error) from error
         self.heard_at = time.monotonic()
         if self.found:
             missing = 0 if self._reader.decodes else self._framer.missing
@@ -194,7 +239,7 @@ class Response:
         """Cut a piece of the body into images, and show them."""
         if not self.found:
             self._length += len(body)
-            self._start += bytes(body[: ENOUGH - len(self._start)])
+            self.start += bytes(body[: ENOUGH - len(self.start)])
         for at in range(0, len(body), _STEP):
             for image in self._framer.feed(body[at : at + _STEP]):
                 self.found += 1
@@ -203,10 +248,15 @@ class Response:
 
     def _diagnose(self, *, ended: bool = False) -> SourceError | None:
         """Why there is no image in what has come so far; None: it is too early to say."""
-        return no_pictures(
+        return diagnosis.no_pictures(self._evidence(), ended=ended)
+
+    def _evidence(self) -> diagnosis.Evidence:
+        dropped = self._framer.tally.dropped["oversized"] - self._oversized_before
+        return diagnosis.Evidence(
             self.head,
-            self._start,
-            self._length,
+            self._address,
+            start=self.start,
+            length=self._length,
             foreign_type=self._framer.foreign_type,
-            ended=ended,
+            too_large_for=self._max_image if dropped else None,
         )

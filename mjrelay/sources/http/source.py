@@ -10,9 +10,10 @@ from typing import Any
 
 from mjrelay.configuration.address import HttpAddress, redact
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import GIVEN_AWAY, SLOT_TAKEN, SourceEnded, SourceError, SourceLost, Tally
+from mjrelay.errors import GIVEN_AWAY, SourceEnded, SourceError, SourceLost, Tally
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
+from mjrelay.sources.http.cookies import without_value
 from mjrelay.sources.http.known import KnownPicture
 from mjrelay.sources.http.misses import Misses
 from mjrelay.sources.http.response import Patience, Response
@@ -33,7 +34,6 @@ _LEFT_OPEN_AFTER = 1.0
 class HttpSource(Source):
     """A camera that answers HTTP."""
 
-    silent_hint = SLOT_TAKEN
     has_own_rhythm = True
 
     def __init__(self, address: HttpAddress, config: CameraConfig) -> None:
@@ -54,6 +54,11 @@ class HttpSource(Source):
         self._known = KnownPicture()
         self._shown_at = -math.inf
         self._misses = Misses(config.redial_delay)
+
+    @property  # it depends on what has come
+    def silent_hint(self) -> str:  # type: ignore[override]
+        """What a person can do when no picture comes after the source was opened."""
+        return self._asker.silent_hint
 
     def watch(self, *, watched: bool) -> None:
         """While nobody is looking, take pictures a few at a time."""
@@ -85,7 +90,7 @@ class HttpSource(Source):
             return {}
         return {
             "status": f"{head.status} {head.phrase}".strip(),
-            "headers": [redact(f"{name}: {value}") for name, value in head.headers],
+            "headers": [_shown(name, value) for name, value in head.headers],
             "framing": self._framing,
         }
 
@@ -202,3 +207,8 @@ class HttpSource(Source):
         if answer and answer.is_single and answer.head.media_type.lower().startswith("image/"):
             silent_for = time.monotonic() - answer.found_at
             self._has_single_pictures |= silent_for >= _LEFT_OPEN_AFTER
+
+
+def _shown(name: str, value: str) -> str:
+    """A header as people may see it."""
+    return redact(f"{name}: {without_value(value) if name == 'set-cookie' else value}")

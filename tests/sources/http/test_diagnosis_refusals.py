@@ -2,10 +2,12 @@
 
 import pytest
 
+from mjrelay.configuration.address import HttpAddress
 from mjrelay.errors import SourceRefused, SourceUnreachable
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources.http.diagnosis import refusal
 
+CAMERA = HttpAddress.parse("http://camera/")
 NOON = "Tue, 01 Dec 2026 12:00:00 GMT"
 
 
@@ -37,13 +39,13 @@ def test_a_camera_says_how_long_it_is_to_be_left_alone(
     headers: dict[str, str], seconds: float | None, status: int
 ) -> None:
     head = ResponseHead(status, "", headers=list(headers.items()))
-    assert refusal(head).retry_after == seconds
+    assert refusal(head, CAMERA).retry_after == seconds
 
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_behind_a_gateway_a_camera_may_still_be_starting(status: int) -> None:
     """A printer whose web server is up before its camera: utkabobr/DuckPro-Kobra3#87."""
-    error = refusal(ResponseHead(status, "Bad Gateway"))
+    error = refusal(ResponseHead(status, "Bad Gateway"), CAMERA)
     assert isinstance(error, SourceUnreachable), "asked every second: that costs the camera nothing"
     assert error.reason == f"the camera answers {status} Bad Gateway"
     assert error.hint
@@ -51,6 +53,6 @@ def test_behind_a_gateway_a_camera_may_still_be_starting(status: int) -> None:
 
 
 def test_one_that_is_asked_too_often_says_what_to_change() -> None:
-    error = refusal(ResponseHead(429, "Too Many Requests"))
+    error = refusal(ResponseHead(429, "Too Many Requests"), CAMERA)
     assert isinstance(error, SourceRefused)
     assert error.hint == "it is asked too often: set a lower fps"
