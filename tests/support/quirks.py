@@ -633,13 +633,83 @@ LENGTHS = (
     ),
 )
 
-REPLIES = HEALTHY + BOUNDARIES + PARTS + PICTURES + HEADERS + STATUS_LINES + LENGTHS
+LOG_INS = (
+    Reply(
+        "a cookie beside the pictures",
+        answer(multipart(), MULTIPART, "Set-Cookie: session=abc; Path=/; HttpOnly"),
+        evidence="evercam/evercam-server#5 (Ubiquiti)",
+    ),
+    Reply(
+        "the next nonce beside the pictures",
+        answer(multipart(), MULTIPART, 'Authentication-Info: nextnonce="abc", qop=auth'),
+        evidence="RFC 7616, section 3.5",
+    ),
+)
+
+REPLIES = HEALTHY + BOUNDARIES + PARTS + PICTURES + HEADERS + STATUS_LINES + LENGTHS + LOG_INS
 """Every reply that carries images; the first is a healthy camera's."""
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>Camera</title></head><body>Log in</body></html>\n"
 NAL_UNITS = (b"\0\0\0\1\x67\x42\0\x1f", b"\0\0\0\1\x68\xce\x38\x80", b"\0\0\0\1\x65\x88\x84\0")
+HEVC_UNITS = (b"\0\0\0\1\x40\x01\x0c\x01", b"\0\0\0\1\x42\x01\x01\x01", b"\0\0\0\1\x26\x01\xaf\x08")
+_FILLER = bytes(range(200)) * 30
+
+FOREIGN = {
+    "FLV video": b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x12\0\0\xb8" + _FILLER,
+    "MPEG-TS video": (b"\x47\x40\x11\x10" + bytes(range(184))) * 30,
+    "WebM video": b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm" + _FILLER,
+    "an HLS playlist": b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1.0,\na0.ts\n",
+    "H.264 video": b"".join(NAL_UNITS) + _FILLER,
+    "H.265 video": b"".join(HEVC_UNITS) + _FILLER,
+    "MP4 video": b"\0\0\0\x24ftypisom\0\0\2\0isomiso6" + _FILLER,
+    "PNG pictures": b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\1\x40\0\0\0\xf0\x08\2\0\0" + _FILLER,
+    "WebP pictures": b"RIFF\x34\x0c\0\0WEBPVP8 \x28\x0c\0\0" + _FILLER,
+    "GIF pictures": b"GIF89a\x40\1\xf0\0\xf7\x1f" + _FILLER,
+    "BMP pictures": b"BM\x36\x84\3\0\0\0\0\0\x36\0\0\0\x28\0\0\0" + _FILLER,
+    "sound (MP3)": b"ID3\4\0\0\0\0\0\x23TSSE" + _FILLER,
+    "sound (AAC)": b"\xff\xf1\x50\x40\x21\x3f\xfc\xde" + _FILLER,
+    "sound (WAV)": b"RIFF\xce\x58\1\0WAVEfmt \x10\0\0\0" + _FILLER,
+    "an Ogg file": b"OggS\0\2\0\0\0\0\0\0\0\0\x58\xae" + _FILLER,
+    "a packed file (zip)": b"PK\3\4\x14\0\0\0\x08\0" + _FILLER,
+}
+"""The beginnings of what is no JPEG, by what it is called."""
+
+_DECLARED = {
+    "FLV video": "video/x-flv",
+    "MPEG-TS video": "video/mp2t",
+    "WebM video": "video/webm",
+    "an HLS playlist": "application/vnd.apple.mpegurl",
+    "PNG pictures": "image/png",
+    "sound (MP3)": "audio/mpeg",
+}
+_SEEN = {
+    "FLV video": "TigerTag-Project/TigerTag-Studio-Manager#2 (Anycubic, port 18088)",
+    "H.264 video": "AlexxIT/go2rtc#545 (Kasa)",
+}
+
+
+def _foreign(name: str, body: bytes, declared: str) -> Reply:
+    seen = _SEEN.get(name, "what its format begins with")
+    return Reply(f"{name} as {declared}", answer(body, declared), (), name.lower(), seen)
+
+
+def _foreign_parts(name: str, body: bytes, declared: str) -> Reply:
+    wire = answer(multipart([body] * 3, part_type=declared))
+    return Reply(f"parts of {name} as {declared}", wire, (), name.lower(), _SEEN.get(name, ""))
+
 
 REFUSALS = (
+    *(
+        _foreign(name, body, declared)
+        for name, body in FOREIGN.items()
+        for declared in ("application/octet-stream", "image/jpeg", _DECLARED.get(name, "video/any"))
+    ),
+    *(
+        _foreign_parts(name, FOREIGN[name], declared)
+        for name in ("PNG pictures", "WebP pictures", "H.264 video", "H.265 video", "FLV video")
+        for declared in ("application/octet-stream", "image/jpeg")
+    ),
+    _foreign_parts("PNG pictures", FOREIGN["PNG pictures"], "image/png"),
     Reply(
         "H.264 parts",
         answer(
@@ -652,6 +722,52 @@ REFUSALS = (
     ),
     Reply("an HTML page", answer(HTML, "text/html"), (), error="html"),
     Reply("JSON", answer(b'{"error": "busy"}', "application/json"), (), error="json"),
+    Reply(
+        "RTSP",
+        b"RTSP/1.0 400 Bad Request\r\nCSeq: 0\r\n\r\n",
+        (),
+        error="speaks rtsp, not http",
+        evidence="RFC 2326, section 6: what a server of it says to a request in HTTP",
+    ),
+    Reply(
+        "SSH",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        (),
+        error="it speaks ssh",
+        evidence="RFC 4253, section 4.2",
+    ),
+    Reply(
+        "an alert of TLS",
+        b"\x15\3\1\0\2\2\x46",
+        (),
+        error="speaks https, not plain http",
+        evidence="RFC 8446, section 6",
+    ),
+    Reply(
+        "a request in plain HTTP at a port for https, nginx",
+        answer(
+            b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title>"
+            b"</head>\r\n<body>\r\n<center><h1>400 Bad Request</h1></center>",
+            "text/html",
+            status="HTTP/1.1 400 Bad Request",
+        ),
+        (),
+        error="speaks https, not plain http",
+        evidence="nginx ngx_http_special_response.c",
+    ),
+    Reply(
+        "a request in plain HTTP at a port for https, Go",
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        (),
+        error="speaks https, not plain http",
+        evidence="Go net/http/server.go",
+    ),
+    Reply(
+        "400",
+        answer(b"no\n", "text/plain", status="HTTP/1.0 400 Bad Request"),
+        (),
+        error="answers 400 bad request",
+    ),
     Reply("404", answer(HTML, "text/html", status="HTTP/1.0 404 Not Found"), (), error="404"),
     Reply(
         "500",
@@ -660,6 +776,7 @@ REFUSALS = (
         error="500",
     ),
     Reply("nothing at all", b"", (), error="closed"),
+    Reply("half a header", b"HTTP/1.1 200 OK\r\nContent-", (), error="within its answer's header"),
     Reply(
         "headers without end",
         answer(b"", MULTIPART, *["X-Filler: " + "x" * 90] * 800).removesuffix(b"\r\n"),
