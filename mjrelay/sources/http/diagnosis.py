@@ -203,8 +203,21 @@ def closed(start: bytes, address: HttpAddress) -> SourceLost:
     """What it means that the connection was closed before there was a head."""
     if start:
         return SourceLost("the camera closed the connection within its answer's header", GIVEN_AWAY)
-    hint = SLOT_TAKEN if address.tls else f"{SLOT_TAKEN}; or, if it speaks https: {_https(address)}"
-    return SourceLost("the camera closed the connection without an answer", hint)
+    return SourceLost("the camera closed the connection without an answer", _not_a_word(address))
+
+
+def broken(error: SourceLost, start: bytes, address: HttpAddress) -> SourceLost:
+    """What it means that the connection broke, as an error says, before there was a head."""
+    if start or error.hint != GIVEN_AWAY:
+        return error
+    return SourceLost(error.reason, _not_a_word(address))
+
+
+def _not_a_word(address: HttpAddress) -> str:
+    """The hint for a connection that ended before anything came."""
+    if address.tls:
+        return SLOT_TAKEN
+    return f"{SLOT_TAKEN}; or, if it speaks https, write {_https(address)}"
 
 
 def no_http(start: bytes, address: HttpAddress) -> SourceError | None:

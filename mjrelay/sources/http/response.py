@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mjrelay.configuration.address import HttpAddress
-from mjrelay.errors import FramingError, SourceError, SourceStalled
+from mjrelay.errors import FramingError, SourceError, SourceLost, SourceStalled
 from mjrelay.formats import multipart
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
@@ -93,7 +93,10 @@ class Response:
         """
         head = None
         while head is None:
-            data = await connection.read()
+            try:
+                data = await connection.read()
+            except SourceLost as error:
+                raise diagnosis.broken(error, reader.start, address) from error
             if not data:
                 raise diagnosis.closed(reader.start, address)
             try:

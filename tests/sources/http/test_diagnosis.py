@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mjrelay.configuration.address import HttpAddress, parse_address
-from mjrelay.errors import SLOT_TAKEN, SourceError
+from mjrelay.errors import GIVEN_AWAY, SLOT_TAKEN, SourceError
 from mjrelay.formats import recognition
 from mjrelay.formats.http1 import ResponseHead, ResponseReader
 from mjrelay.sources.http import diagnosis
@@ -18,7 +18,7 @@ from mjrelay.sources.http.connection import Connection
 from mjrelay.sources.http.diagnosis import Evidence
 from mjrelay.sources.http.response import Response
 from mjrelay.sources.http.wakeups import Wakeups
-from tests.support.camera import HttpHead, ScriptedCamera, Send, Silence
+from tests.support.camera import HttpHead, Pause, Reset, ScriptedCamera, Send, Silence
 from tests.support.pictures import picture
 from tests.support.quirks import (
     FOREIGN,
@@ -212,9 +212,20 @@ async def test_half_a_header_is_not_nothing() -> None:
 
 async def test_who_closes_without_a_word_may_speak_https() -> None:
     error = await explained(b"", address=HttpAddress.parse("http://camera:8443/x"))
-    assert error.hint == f"{SLOT_TAKEN}; or, if it speaks https: https://camera:8443/x"
+    assert error.hint == f"{SLOT_TAKEN}; or, if it speaks https, write https://camera:8443/x"
     error = await explained(b"", address=HttpAddress.parse("https://camera/x"))
     assert error.hint == SLOT_TAKEN
+
+
+async def test_who_resets_without_a_word_may_speak_https() -> None:
+    async with ScriptedCamera([Reset()], [Send(b"HTTP/1.1 "), Pause(0.05), Reset()]) as camera:
+        source = source_of(camera.url)
+        _, error = await failure(source)
+        assert error.reason == "the camera reset the connection"
+        https = camera.url.replace("http:", "https:")
+        assert error.hint == f"{SLOT_TAKEN}; or, if it speaks https, write {https}"
+        _, error = await failure(source)
+        assert error.hint == GIVEN_AWAY
 
 
 @pytest.mark.parametrize(

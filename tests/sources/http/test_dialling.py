@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from mjrelay.configuration.address import HttpAddress
-from mjrelay.errors import SourceUnreachable
+from mjrelay.errors import SourceLost, SourceRefused, SourceUnreachable
 from mjrelay.sources.http import dialling
 from mjrelay.sources.http.dialling import Dialler
 from mjrelay.sources.http.wakeups import Wakeups
@@ -188,3 +188,43 @@ async def test_the_tls_handshake_of_a_quick_camera_may_take_its_time(
         us = dialler()
         for _ in range(2):
             await (await us.dial(HttpAddress.parse(url))).close()
+
+
+# The wrong scheme
+
+
+@asynccontextmanager
+async def plain(answer: bytes) -> AsyncIterator[int]:
+    """A web server without TLS, which answers whatever comes at once, and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"<html>", b"--boundary\r\n", b"\xff\xd8\xff\xe0\0"],
+)
+async def test_https_at_a_port_for_http_is_named(answer: bytes) -> None:
+    async with plain(answer) as port:
+        with pytest.raises(SourceRefused) as raised:
+            await dialler().dial(HttpAddress.parse(f"https://127.0.0.1:{port}/video?pwd=hunter2"))
+    assert raised.value.reason == f"127.0.0.1:{port} speaks plain http, not https"
+    assert raised.value.hint == f"write http://127.0.0.1:{port}/video?pwd=***"
+
+
+async def test_https_at_a_port_that_closes_may_be_for_http() -> None:
+    async with plain(b"") as port:
+        with pytest.raises(SourceLost) as raised:
+            await dialler().dial(HttpAddress.parse(f"https://127.0.0.1:{port}/video"))
+    assert raised.value.reason == f"127.0.0.1:{port} broke off the TLS handshake"
+    assert raised.value.hint == (
+        f"if it speaks plain http, write http://127.0.0.1:{port}/video; else "
+        "its only connection may be taken: close other viewers of this camera"
+    )

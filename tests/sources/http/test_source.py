@@ -465,3 +465,9 @@ async def test_a_tls_handshake_without_answer_is_given_up() -> None:
         _, error = await failure(source_of(url, connect_timeout=0.2))
     assert isinstance(error, SourceLost)
     assert "TLS handshake" in error.reason
+
+
+async def test_http_at_a_port_for_https_is_named() -> None:
+    async with tls_camera() as url:
+        _, error = await failure(source_of(url.replace("https://", "http://")))
+    assert url in (error.hint or "")
