@@ -522,6 +522,16 @@ HEADERS = (
         answer(multipart(), eol="\r\r\n"),
         evidence="aiohttp: C refuses",
     ),
+    Reply(
+        "a cookie beside the pictures",
+        answer(multipart(), MULTIPART, "Set-Cookie: session=abc; Path=/; HttpOnly"),
+        evidence="evercam/evercam-server#5 (Ubiquiti)",
+    ),
+    Reply(
+        "the next nonce beside the pictures",
+        answer(multipart(), MULTIPART, 'Authentication-Info: nextnonce="abc", qop=auth'),
+        evidence="RFC 7616, section 3.5",
+    ),
 )
 
 STATUS_LINES = (
@@ -633,20 +643,7 @@ LENGTHS = (
     ),
 )
 
-LOG_INS = (
-    Reply(
-        "a cookie beside the pictures",
-        answer(multipart(), MULTIPART, "Set-Cookie: session=abc; Path=/; HttpOnly"),
-        evidence="evercam/evercam-server#5 (Ubiquiti)",
-    ),
-    Reply(
-        "the next nonce beside the pictures",
-        answer(multipart(), MULTIPART, 'Authentication-Info: nextnonce="abc", qop=auth'),
-        evidence="RFC 7616, section 3.5",
-    ),
-)
-
-REPLIES = HEALTHY + BOUNDARIES + PARTS + PICTURES + HEADERS + STATUS_LINES + LENGTHS + LOG_INS
+REPLIES = HEALTHY + BOUNDARIES + PARTS + PICTURES + HEADERS + STATUS_LINES + LENGTHS
 """Every reply that carries images; the first is a healthy camera's."""
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>Camera</title></head><body>Log in</body></html>\n"
