@@ -29,14 +29,17 @@ class Kind:
         ffmpeg: What ffmpeg must be told in front of the address to read it from there, if anything;
             None if ffmpeg makes no pictures of it.
         may_hold_jpegs: Whether JPEGs may come inside it after a while.
+        reads_parts: Whether ffmpeg reads it from between the parts of a multipart stream as well.
     """
 
     name: str
     ffmpeg: str | None = ""
     may_hold_jpegs: bool = False
+    reads_parts: bool = False
 
 
-H264, H265 = Kind("H.264 video", "-f h264 "), Kind("H.265 video", "-f hevc ")
+H264 = Kind("H.264 video", "-f h264 ", reads_parts=True)
+H265 = Kind("H.265 video", "-f hevc ", reads_parts=True)
 TS, HLS, DASH = Kind("MPEG-TS video"), Kind("an HLS playlist"), Kind("a DASH playlist")
 MP4, AVI = Kind("MP4 video", may_hold_jpegs=True), Kind("AVI video", may_hold_jpegs=True)
 WEBM, MATROSKA = Kind("WebM video"), Kind("Matroska video", may_hold_jpegs=True)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.daemon import RelayProcess, eventually, run, running
+from tests.support.camera import ScriptedCamera, Send
+from tests.support.daemon import RelayProcess, eventually, run, run_mjrelay, running
+from tests.support.quirks import answer
 from tests.support.viewer import PartReader, Viewer, all_until
 
 pytestmark = [
@@ -163,3 +166,26 @@ async def test_clients_stay_while_the_camera_is_restarted(port: int) -> None:
 
         assert (await relay.terminate()).status == 0
         await eventually(lambda: all(viewer.end == "clean" for viewer in viewers))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("-c:v flv1 -f flv", "FLV video"),
+        ("-c:v mpeg2video -f mpegts", "MPEG-TS video"),
+        ("-frames:v 1 -c:v png -f image2pipe", "PNG pictures"),
+        ("-frames:v 1 -c:v bmp -f image2pipe", "BMP pictures"),
+    ],
+)
+async def test_the_line_that_a_hint_offers_shows_the_camera(encoding: str, name: str) -> None:
+    picture = f"testsrc=size={SIZE[0]}x{SIZE[1]}:rate={FPS}:duration=4"
+    options = ("-v", "error", "-f", "lavfi", "-i", picture, *encoding.split(), "-")
+    made = await asyncio.create_subprocess_exec("ffmpeg", *options, stdout=-1)
+    body, _ = await made.communicate()
+    wire = answer(body, "application/octet-stream", f"Content-Length: {len(body)}")
+    async with ScriptedCamera([Send(wire)]) as camera:
+        refused = await run_mjrelay("probe", camera.url)
+        assert f"the camera sends {name}, not JPEG pictures" in refused.out
+        [line] = re.findall("'(exec:.*)'", refused.out)
+        shown = await run_mjrelay("probe", "--seconds", "1", line)
+    assert f"size         {SIZE[0]}x{SIZE[1]}" in shown.out

@@ -83,7 +83,7 @@ def no_pictures(evidence: Evidence, *, ended: bool = False) -> SourceError | Non
     """
     is_sure = ended or evidence.length > _SURE
     if kind := _kind(evidence, is_sure=is_sure):
-        return SourceRefused(*_words(kind, evidence.address))
+        return SourceRefused(*_words(kind, evidence))
     if not evidence.head.is_multipart and (page := _page(evidence.start)):
         return SourceRefused(
             f"the camera answers with {page}, not with pictures",
@@ -107,7 +107,7 @@ def silent_hint(evidence: Evidence) -> str:
     if evidence.too_large_for:
         reason, hint = _too_large(evidence.too_large_for)
     elif kind := _kind(evidence, is_sure=True):
-        reason, hint = _words(kind, evidence.address)
+        reason, hint = _words(kind, evidence)
     elif _IMAGE_START in evidence.start:
         return "its network may be too slow: choose a smaller picture in the camera's settings"
     else:
@@ -143,12 +143,14 @@ def _kind(evidence: Evidence, *, is_sure: bool) -> Kind | None:
     return kind if is_sure or not can_follow else None
 
 
-def _words(kind: Kind, address: HttpAddress) -> tuple[str, str]:
+def _words(kind: Kind, evidence: Evidence) -> tuple[str, str]:
     """The reason and the hint for something that is no JPEG."""
     reason = f"the camera sends {kind.name}, not JPEG pictures"
     if kind.ffmpeg is None:
         return reason, "use the address of its pictures"
-    convert = ffmpeg_source(f"{kind.ffmpeg}-i {_unquoted(address.label)}")
+    if evidence.head.is_multipart and not kind.reads_parts:
+        return reason, "choose JPEG (MJPEG) in the camera's settings"
+    convert = ffmpeg_source(f"{kind.ffmpeg}-i {_unquoted(evidence.address.label)}")
     return reason, f"choose its MJPEG address, or let ffmpeg convert it: {convert}"
 
 

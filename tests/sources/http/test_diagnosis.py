@@ -145,6 +145,14 @@ async def test_no_quote_in_an_address_ends_the_line() -> None:
     assert parse_address(line).label == line
 
 
+async def test_parts_that_ffmpeg_cannot_read_are_not_offered_to_it() -> None:
+    for name in ("PNG pictures", "FLV video"):
+        error = await explained(answer(multipart([FOREIGN[name]])))
+        assert error.hint == "choose JPEG (MJPEG) in the camera's settings"
+    error = await explained(answer(multipart([FOREIGN["H.264 video"]])))
+    assert "-f h264 -i http" in (error.hint or "")
+
+
 async def test_sound_and_packed_files_are_nothing_for_ffmpeg() -> None:
     error = await explained(answer(FOREIGN["sound (MP3)"], "audio/mpeg"))
     assert error.hint == "use the address of its pictures"
@@ -236,7 +244,7 @@ async def test_who_resets_without_a_word_may_speak_https() -> None:
         (answer(b"", "text/html"), "open the address in a browser to see what the camera sends"),
         (
             HttpHead + multipart([FOREIGN["PNG pictures"]], part_type="image/png"),
-            "the camera sends PNG pictures, not JPEG pictures: choose its MJPEG address, ",
+            "the camera sends PNG pictures, not JPEG pictures: choose JPEG (MJPEG) in the camera's",
         ),
         (
             answer(bytes(5000), "application/octet-stream"),
