@@ -171,7 +171,8 @@ class Asker:
             try:
                 await self._decide(trail, answer)
             except SourceError:
-                self._forget()
+                if not _is_busy(answer.head):
+                    self._forget()
                 raise
             answer = await self._ask_again(trail.address, pause=await self._leave())
         self._login.let_in(answer.head.get("authentication-info"))
@@ -404,8 +405,12 @@ def _may_blame_kept(trail: _Trail, head: ResponseHead) -> bool:
     if head.status == _UNAUTHORIZED:
         challenge = choose(parse_challenges(head.all("www-authenticate")))
         return challenge is None or (trail.challenged == trail.address and not challenge.is_stale)
-    # "Too many requests" is about how often we ask.
-    return 400 <= head.status < 500 and head.status != _TOO_MANY  # noqa: PLR2004 - RFC 9110, 15.5
+    return head.status >= _BAD_REQUEST and not _is_busy(head)
+
+
+def _is_busy(head: ResponseHead) -> bool:
+    """Whether an answer tells of the camera's moment, and nothing of what we sent."""
+    return head.status == _TOO_MANY or head.status >= 500  # noqa: PLR2004 - RFC 9110, 15.6
 
 
 def _patience(config: CameraConfig) -> float:

@@ -225,6 +225,20 @@ async def test_asked_too_often_is_not_about_the_login() -> None:
         assert camera.accepted == 3
 
 
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Busy", "502 Bad Gateway"])
+async def test_a_camera_that_is_busy_for_a_moment_need_not_ask_for_the_password_again(
+    status: str,
+) -> None:
+    step = DigestCamera()
+    busy = answer(b"", None, status=f"HTTP/1.1 {status}")
+    async with ScriptedCamera([step], [step], [Send(busy)], [step]) as camera:
+        source = source_of(camera.url, **ME, redial_delay=0)
+        await take(source, 1)
+        await failure(source)
+        await take(source, 1)
+    assert nonces(camera) == ["", "n0", "n0", "n0"]
+
+
 ASK_BASIC = 'WWW-Authenticate: Basic realm="camera"'
 
 # Pauses within one asking
