@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mjrelay import __version__
 from mjrelay.configuration.address import HttpAddress, redact
@@ -13,8 +13,10 @@ from mjrelay.errors import (
     LOOK_IN_BROWSER,
     SLOT_TAKEN,
     SourceError,
+    SourceLost,
     SourceRefused,
     SourceStalled,
+    SourceUnreachable,
     Tally,
 )
 from mjrelay.formats.authorization import (
@@ -70,6 +72,23 @@ class _Trail:
     challenged: HttpAddress | None = None
 
 
+@dataclass
+class _Known:
+    """What is known of a camera from one asking to the next, and over a reload.
+
+    Attributes:
+        login: How it lets us in.
+        cookies: Those it has set.
+        hurries: Whether it takes a connection as soon as it has closed the one before.
+        closed_at: When the latest connection was closed, in seconds of the loop's clock.
+    """
+
+    login: Login
+    cookies: Cookies = field(default_factory=Cookies)
+    hurries: bool = True
+    closed_at: float = -math.inf
+
+
 class Asker:
     """Asks a camera for its pictures.
 
@@ -102,11 +121,8 @@ class Asker:
         self._address = address
         self._config = config
         self.tally = tally
-        self._login = Login(
-            Credentials(config.username, config.password) if config.username else None
-        )
-        self._cookies = Cookies()
-        self._hurries = True  # until the camera fails because of it
+        who = Credentials(config.username, config.password) if config.username else None
+        self._known = _Known(Login(who))
         self._dialler = Dialler(
             connect_timeout=config.connect_timeout,
             tls_verify=config.tls_verify,
@@ -116,7 +132,6 @@ class Asker:
         self._answer: Response | None = None  # while its connection is open
         self._in_vain = False
         self._silent_hint = SLOT_TAKEN
-        self._closed_at = -math.inf
 
     @property
     def silent_hint(self) -> str:
@@ -125,32 +140,19 @@ class Asker:
 
     def inherit_from(self, before: "Asker") -> None:
         """Take over when the camera was left, and how it lets us in."""
-        self._take_over(
-            before._address,  # noqa: SLF001 - all of these are ours
-            before._closed_at,  # noqa: SLF001
-            before._login,  # noqa: SLF001
-            before._cookies,  # noqa: SLF001
-            hurries=before._hurries,  # noqa: SLF001
-        )
+        self._take_over(before._address, before._known)  # noqa: SLF001 - ours
 
-    def _take_over(
-        self,
-        address: HttpAddress,
-        closed_at: float,
-        login: Login,
-        cookies: Cookies,
-        *,
-        hurries: bool,
-    ) -> None:
+    def _take_over(self, address: HttpAddress, known: _Known) -> None:
         if (address.host, address.port) != (self._address.host, self._address.port):
             return
-        self._closed_at, self._hurries = closed_at, hurries
-        if login.credentials != self._login.credentials:
+        ours = self._known
+        ours.closed_at, ours.hurries = known.closed_at, known.hurries
+        if known.login.credentials != ours.login.credentials:
             return
         if address == self._address:
-            self._login, self._cookies = login, cookies
+            ours.login, ours.cookies = known.login, known.cookies
         else:
-            self._login.refusals = login.refusals
+            ours.login.refusals = known.login.refusals
 
     async def ask(self, *, pause: float) -> Response:
         """Ask for the pictures; answer a request for a password, follow redirects.
@@ -165,7 +167,7 @@ class Asker:
             self._forget()
         self._in_vain = False
         self._silent_hint = SLOT_TAKEN
-        trail = _Trail(self._address, self._login.is_ready or bool(self._cookies))
+        trail = _Trail(self._address, self._known.login.is_ready or bool(self._known.cookies))
         answer = await self._exchange(trail.address, pause=pause)
         while not self._may_show(answer.head):
             try:
@@ -174,8 +176,9 @@ class Asker:
                 if not _is_busy(answer.head):
                     self._forget()
                 raise
-            answer = await self._ask_again(trail.address, pause=await self._leave())
-        self._login.let_in(answer.head.get("authentication-info"))
+            answer = await self._ask_again(trail, pause=await self._leave())
+        if self._address.may_share_secrets_with(trail.address):
+            self._known.login.let_in(answer.head.get("authentication-info"))
         self._answer = answer
         return answer
 
@@ -189,40 +192,44 @@ class Asker:
         answer = await self._request(connection, address)
         self.head = answer.head
         now = asyncio.get_running_loop().time()
-        self._cookies.take(answer.head, address, now=now, wall=time.time())
+        self._known.cookies.take(answer.head, address, now=now, wall=time.time())
         return answer
 
-    async def _ask_again(self, address: HttpAddress, *, pause: float) -> Response:
+    async def _ask_again(self, trail: _Trail, *, pause: float) -> Response:
         """Dial and ask within an asking; once more after `redial_delay` where haste was to blame.
 
         Some cameras have closed a connection, and yet take no other for a moment.
         """
         patient = self._config.redial_delay
-        in_haste = pause < patient
+        if pause >= patient:
+            return await self._ask_patiently(trail, pause=pause)
         try:
-            answer = await self._exchange(address, pause=pause)
-        except SourceStalled:
-            self._hurries = not in_haste
-            raise
-        except SourceError:
-            self._hurries = not in_haste
-            if not in_haste:
-                raise
-        else:
-            if not in_haste or answer.head.status != _UNAVAILABLE:
+            answer = await self._exchange(trail.address, pause=pause)
+            if answer.head.status != _UNAVAILABLE:
                 return answer
-            self._hurries = False
+        except (SourceLost, SourceUnreachable):
+            pass
+        except SourceStalled:
+            self._known.hurries = False
+            raise
         await self.hang_up()
+        trail.challenged = None  # nobody knows whether it has seen our answer
+        answer = await self._ask_patiently(trail, pause=patient)
+        self._known.hurries = answer.head.status == _UNAVAILABLE
+        return answer
+
+    async def _ask_patiently(self, trail: _Trail, *, pause: float) -> Response:
+        """Dial and ask after a pause: if that fails, haste was not to blame before."""
         try:
-            return await self._exchange(address, pause=patient)
+            return await self._exchange(trail.address, pause=pause)
         except SourceError:
-            self._hurries = True
+            self._known.hurries = True
             raise
 
     async def _dial(self, address: HttpAddress, *, pause: float) -> Connection:
         """Connect, once the connection before has been closed for a while."""
         assert self._connection is None, "one connection at a time"
-        await asyncio.sleep(self._closed_at + pause - asyncio.get_running_loop().time())
+        await asyncio.sleep(self._known.closed_at + pause - asyncio.get_running_loop().time())
         self._connection = await self._dialler.dial(address)
         return self._connection
 
@@ -237,7 +244,7 @@ class Asker:
         try:
             return await connection.close()
         finally:
-            self._closed_at = asyncio.get_running_loop().time()
+            self._known.closed_at = asyncio.get_running_loop().time()
 
     async def _leave(self) -> float:
         """Hang up before the next step of an asking. Returns how long to wait before it is taken.
@@ -245,7 +252,7 @@ class Asker:
         A camera that has closed its end has its slot free again.
         """
         is_free = await self.hang_up()
-        return 0.0 if is_free and self._hurries else self._config.redial_delay
+        return 0.0 if is_free and self._known.hurries else self._config.redial_delay
 
     async def _request(self, connection: Connection, address: HttpAddress) -> Response:
         """Send the request and read the answer's head."""
@@ -272,10 +279,10 @@ class Asker:
         if self.known_tag:
             fields["If-None-Match"] = self.known_tag
         is_trusted = self._address.may_share_secrets_with(address)
-        if is_trusted and (login := self._login.header(address.target, secrets.token_hex(8))):
+        if is_trusted and (login := self._known.login.header(address.target, secrets.token_hex(8))):
             fields["Authorization"] = login
         now = asyncio.get_running_loop().time()
-        if cookies := self._cookies.header(address, now=now):
+        if cookies := self._known.cookies.header(address, now=now):
             fields["Cookie"] = cookies
         usual = {name.lower(): name for name in fields}
         for name, header in self._config.headers.items():
@@ -297,16 +304,14 @@ class Asker:
             trail.redirects += 1
             trail.address = self._follow(trail.address, head.get("location"), trail.redirects)
         elif trail.uses_kept and _may_blame_kept(trail, head):
-            self._login.forget()
-            self._cookies.forget()
+            self._known.login.forget()
+            self._known.cookies.forget()
             trail.address, trail.challenged, trail.uses_kept = self._address, None, False
         elif head.status == _UNAUTHORIZED:
             trail.logins += 1
             self._log_in(trail, head)
-            trail.challenged, trail.uses_kept = (
-                trail.address,
-                trail.uses_kept and bool(self._cookies),
-            )
+            trail.challenged = trail.address
+            trail.uses_kept &= bool(self._known.cookies)
         else:
             rest = await self._rest(answer) if head.status == _BAD_REQUEST else b""
             raise diagnosis.refusal(head, trail.address, rest)
@@ -321,8 +326,8 @@ class Asker:
 
     def _forget(self) -> None:
         """Keep nothing for the next asking: it led to no pictures."""
-        self._login.forget()
-        self._cookies.forget()
+        self._known.login.forget()
+        self._known.cookies.forget()
 
     def _follow(self, address: HttpAddress, location: str, redirects: int) -> HttpAddress:
         if redirects > _MAX_REDIRECTS:
@@ -350,7 +355,7 @@ class Asker:
                 "the camera refuses the Authorization that headers sets (401)",
                 "check headers, and the file it names if there is one",
             )
-        if self._login.credentials is None:
+        if self._known.login.credentials is None:
             raise SourceRefused(
                 "the camera asks for a user name and password (401)",
                 "set username and password_file, or write http://USER:PASSWORD@HOST/…",
@@ -358,8 +363,9 @@ class Asker:
         challenge = _challenge(head)
         # A challenge may be stale that came with an earlier asking, or for another page.
         if trail.challenged == trail.address and not (challenge and challenge.is_stale):
-            self._login.refused()
-            if not self._login.spells_differently(challenge):
+            self._known.login.refused()
+            is_last = trail.logins > _MAX_LOGINS
+            if is_last or not self._known.login.spells_differently(challenge):
                 raise self._wrong_password()
         elif challenge is None:
             raise SourceRefused(
@@ -373,12 +379,12 @@ class Asker:
                 "choose Basic in the camera's settings, or update its firmware",
             )
         else:
-            self._login.take_up(challenge)
+            self._known.login.take_up(challenge)
 
     def _wrong_password(self) -> SourceRefused:
         reason = "the camera refuses the user name or the password (401)"
         hint = "check username and password_file"
-        if self._login.refusals < _MAX_REFUSALS:
+        if self._known.login.refusals < _MAX_REFUSALS:
             return SourceRefused(reason, hint)
         return SourceRefused(
             reason,

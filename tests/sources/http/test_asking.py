@@ -103,10 +103,10 @@ async def test_no_attempt_outlasts_the_patience() -> None:
     forbidden = answer(b"", None, status="HTTP/1.1 403 Forbidden")
     for last in (HttpHead, moved_on, asked):
         us = source_of("https://camera.test/", username="me", password="secret", redial_delay=3)
-        us._asker._login.take_up(BASIC)
+        us._asker._known.login.take_up(BASIC)
         camera = SlowCamera(us, forbidden, *[asked] * 3, *[moved_on] * 3, last)
         us._asker._dialler = cast(Dialler, camera)
-        us._asker._closed_at = began = loop.time()
+        us._asker._known.closed_at = began = loop.time()
         with pytest.raises((TimeoutError, SourceRefused)):
             async with us.open() as stream, asyncio.timeout(us._config.first_frame_timeout):
                 await stream(lambda *_: None)

@@ -269,7 +269,7 @@ async def test_a_camera_that_needs_a_moment_to_free_its_slot_gets_it(busy: Step)
         await asked_at_once(source)
         assert camera.accepted == 3
         assert camera.gaps[1] >= 0.29
-        source._asker._login.forget()
+        source._asker._known.login.forget()
         with pytest.raises(SourceRefused):
             await asked_at_once(source)
         assert camera.gaps[3] >= 0.29, "remembered"
@@ -282,7 +282,31 @@ async def test_a_camera_that_fails_without_haste_does_not_fail_for_it() -> None:
         with pytest.raises(SourceError):
             await asked_at_once(source)
         assert camera.accepted == 3
-        assert source._asker._hurries
+        assert source._asker._known.hurries
+
+
+async def test_what_a_camera_says_to_a_second_answer_is_no_refusal() -> None:
+    """It may have used up the nonce before it closed the connection."""
+    step = DigestCamera(lasts=1)
+
+    def close(request: str) -> bytes:
+        step.nonces[fields_of(request.encode("latin-1"))["nonce"]] += 1
+        return b""
+
+    async with ScriptedCamera([step], [By(close)], [step]) as camera:
+        await asked_at_once(source_of(camera.url, **ME, redial_delay=0.05))
+    assert nonces(camera) == ["", "n0", "n0", "n1"]
+
+
+async def test_a_foreign_host_behind_a_redirect_names_no_nonce() -> None:
+    told = HttpHead.removesuffix(b"\r\n") + b'Authentication-Info: nextnonce="evil"\r\n\r\n'
+    async with ScriptedCamera([Send(told), Frames(fps=100)]) as other:
+        away = f"Location: http://localhost:{other.port}/"
+        moved = Send(answer(b"", None, away, status="HTTP/1.1 302 Found"))
+        asks = AskAuth('Digest realm="camera", nonce="n0"')
+        async with ScriptedCamera([asks], [moved], ENDLESS) as camera:
+            await asked_at_once(source_of(camera.url, **ME, redial_delay=60), askings=2)
+    assert nonces(camera) == ["", "n0", "n0"]
 
 
 # Without a challenge
@@ -347,7 +371,7 @@ async def test_a_camera_that_wants_names_in_latin_1_gets_them_so_from_then_on() 
         source = source_of(camera.url, **ours, redial_delay=60)
         await asked_at_once(source, askings=2)
         assert camera.accepted == 4
-        source._asker._login.forget()
+        source._asker._known.login.forget()
         await asked_at_once(source)
         assert camera.accepted == 6
 
