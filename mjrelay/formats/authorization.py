@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 
-_PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
+_PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^\s,"]+))\s*,?\s*')
 _SCHEME = re.compile(r"\s*,*\s*([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*,|\s*$)\s*")
 _QUOTED_PAIR = re.compile(r'\\(["\\])')
 _HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
@@ -42,6 +42,11 @@ class Challenge:
 
     scheme: str
     parameters: dict[str, str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it says all that is needed to answer it."""
+        return self.scheme != "digest" or "nonce" in self.parameters
 
     @property
     def is_stale(self) -> bool:
@@ -178,7 +183,8 @@ def choose(challenges: list[Challenge]) -> Challenge | None:
         for challenge in challenges:
             qops = challenge.qops
             has_auth = not qops or "auth" in qops  # "auth-int" alone is more than we can do
-            if challenge.scheme == "digest" and _algorithm(challenge)[0] == algorithm and has_auth:
+            is_digest = challenge.scheme == "digest" and challenge.is_whole
+            if is_digest and _algorithm(challenge)[0] == algorithm and has_auth:
                 return challenge
     return next((c for c in challenges if c.scheme == "basic"), None)
 

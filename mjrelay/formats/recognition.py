@@ -46,7 +46,8 @@ WEBM, MATROSKA = Kind("WebM video"), Kind("Matroska video", may_hold_jpegs=True)
 FLV, MPEG = Kind("FLV video"), Kind("MPEG video")
 PNG, WEBP = Kind("PNG pictures", _POLL + "png "), Kind("WebP pictures", _POLL + "webp ")
 GIF, BMP = Kind("GIF pictures", _POLL + "gif "), Kind("BMP pictures", _POLL + "bmp ")
-OGG = Kind("an Ogg file")
+TIFF, HEIC = Kind("TIFF pictures", _POLL + "tiff "), Kind("HEIC pictures", None)
+OGG, ASF = Kind("an Ogg file"), Kind("Windows Media video")
 
 
 def _sound(name: str) -> Kind:
@@ -66,9 +67,15 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b"WEBPVP8", WEBP),
     (8, b"WAVEfmt ", _sound("WAV")),
     (8, b"AVI LIST", AVI),
+    (4, b"ftypavif", Kind("AVIF pictures", None)),
+    (4, b"ftyphei", HEIC),
+    (4, b"ftypmif1", HEIC),
     (4, b"ftyp", MP4),
     (4, b"styp", MP4),
     (0, b"OggS", OGG),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ASF),
+    (0, b"II*\0", TIFF),
+    (0, b"MM\0*", TIFF),
     (0, b"ID3", _sound("MP3")),
     (0, b"fLaC", _sound("FLAC")),
     (0, b"#!AMR", _sound("AMR")),

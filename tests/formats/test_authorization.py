@@ -350,6 +350,7 @@ def test_several_headers_hold_a_challenge_each() -> None:
         'Digest realm="r" nonce="n"',
         ', Digest realm="r", nonce="n"',
         "Digest realm=r, nonce=n",
+        'Digest realm="r", nonce="n',
     ],
 )
 def test_a_challenge_is_written_in_many_ways(header: str) -> None:

@@ -63,6 +63,7 @@ class _Trail:
         redirects: How many there were.
         logins: How often a password was asked for.
         challenged: The page whose challenge the latest request answered, if it was given now.
+        is_busy: Whether it ended with an answer about the camera's moment, not about our request.
     """
 
     address: HttpAddress
@@ -70,6 +71,7 @@ class _Trail:
     redirects: int = 0
     logins: int = 0
     challenged: HttpAddress | None = None
+    is_busy: bool = False
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Asker:
         )
         self._connection: Connection | None = None
         self._answer: Response | None = None  # while its connection is open
-        self._in_vain = False
+        self._in_vain = self._sends_old_cookies = False
         self._silent_hint = SLOT_TAKEN
 
     @property
@@ -165,21 +167,28 @@ class Asker:
         """
         if self._in_vain:
             self._forget()
-        self._in_vain = False
-        self._silent_hint = SLOT_TAKEN
-        trail = _Trail(self._address, self._known.login.is_ready or bool(self._known.cookies))
+        self._in_vain, self._silent_hint = False, SLOT_TAKEN
+        self._sends_old_cookies = bool(self._known.cookies)
+        uses_kept = self._known.login.is_ready or self._sends_old_cookies
+        trail = _Trail(self._address, uses_kept)
+        try:
+            self._answer = await self._follow_trail(trail, pause=pause)
+        except SourceUnreachable:
+            raise
+        except SourceError:
+            if not trail.is_busy:
+                self._forget()
+            raise
+        return self._answer
+
+    async def _follow_trail(self, trail: _Trail, *, pause: float) -> Response:
+        """Ask until an answer may hold pictures."""
         answer = await self._exchange(trail.address, pause=pause)
         while not self._may_show(answer.head):
-            try:
-                await self._decide(trail, answer)
-            except SourceError:
-                if not _is_busy(answer.head):
-                    self._forget()
-                raise
+            await self._decide(trail, answer)
             answer = await self._ask_again(trail, pause=await self._leave())
         if self._address.may_share_secrets_with(trail.address):
             self._known.login.let_in(answer.head.get("authentication-info"))
-        self._answer = answer
         return answer
 
     def _may_show(self, head: ResponseHead) -> bool:
@@ -304,6 +313,8 @@ class Asker:
             trail.redirects += 1
             trail.address = self._follow(trail.address, head.get("location"), trail.redirects)
         elif trail.uses_kept and _may_blame_kept(trail, head):
+            if trail.challenged == trail.address:
+                self._known.login.refused()  # though the cookies may be to blame
             self._known.login.forget()
             self._known.cookies.forget()
             trail.address, trail.challenged, trail.uses_kept = self._address, None, False
@@ -313,6 +324,7 @@ class Asker:
             trail.challenged = trail.address
             trail.uses_kept &= bool(self._known.cookies)
         else:
+            trail.is_busy = _is_busy(head)
             rest = await self._rest(answer) if head.status == _BAD_REQUEST else b""
             raise diagnosis.refusal(head, trail.address, rest)
 
@@ -325,9 +337,13 @@ class Asker:
             return answer.start
 
     def _forget(self) -> None:
-        """Keep nothing for the next asking: it led to no pictures."""
+        """Keep nothing for the next asking that has led to no pictures.
+
+        Cookies that were set just now have had no chance yet: the next asking tries them.
+        """
         self._known.login.forget()
-        self._known.cookies.forget()
+        if self._sends_old_cookies:
+            self._known.cookies.forget()
 
     def _follow(self, address: HttpAddress, location: str, redirects: int) -> HttpAddress:
         if redirects > _MAX_REDIRECTS:
@@ -400,7 +416,7 @@ def _challenge(head: ResponseHead) -> Challenge | None:
     A camera that asks without saying how means Basic.
     """
     offered = parse_challenges(head.all("www-authenticate"))
-    return choose(offered) if offered else BASIC
+    return choose(offered) if any(challenge.is_whole for challenge in offered) else BASIC
 
 
 def _may_blame_kept(trail: _Trail, head: ResponseHead) -> bool:

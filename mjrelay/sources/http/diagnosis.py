@@ -87,7 +87,8 @@ def no_pictures(evidence: Evidence, *, ended: bool = False) -> SourceError | Non
     if not evidence.head.is_multipart and (page := _page(evidence.start)):
         return SourceRefused(
             f"the camera answers with {page}, not with pictures",
-            "open the address in a browser and take the one of the picture itself",
+            "open the address in a browser and take the one of the picture itself"
+            + _or_stream(evidence.address),
         )
     if ended and not evidence.length:
         reason = "the camera closed the connection without a picture"
@@ -147,7 +148,7 @@ def _words(kind: Kind, evidence: Evidence) -> tuple[str, str]:
     """The reason and the hint for something that is no JPEG."""
     reason = f"the camera sends {kind.name}, not JPEG pictures"
     if kind.ffmpeg is None:
-        return reason, "use the address of its pictures"
+        return reason, "use the address of its JPEG pictures"
     if evidence.head.is_multipart and not kind.reads_parts:
         return reason, "choose JPEG (MJPEG) in the camera's settings"
     convert = ffmpeg_source(f"{kind.ffmpeg}-i {_unquoted(evidence.address.label)}")
@@ -193,11 +194,9 @@ def no_answer(start: bytes, address: HttpAddress, patience: float) -> SourceErro
             f"the camera began an answer and sent no end of its header for {patience:g} s",
             "what answers there may be no web server: check the port",
         )
-    hint = SLOT_TAKEN
-    if address.target == "/":
-        hint += f"; or try {replace(address, target=_STREAM_PATH).label}"
     return SourceStalled(
-        f"the camera accepted the connection but sent no answer for {patience:g} s", hint
+        f"the camera accepted the connection but sent no answer for {patience:g} s",
+        SLOT_TAKEN + _or_stream(address),
     )
 
 
@@ -217,9 +216,15 @@ def broken(error: SourceLost, start: bytes, address: HttpAddress) -> SourceLost:
 
 def _not_a_word(address: HttpAddress) -> str:
     """The hint for a connection that ended before anything came."""
-    if address.tls:
-        return SLOT_TAKEN
-    return f"{SLOT_TAKEN}; or, if it speaks https, write {_https(address)}"
+    hint = SLOT_TAKEN + _or_stream(address)
+    return hint if address.tls else f"{hint}; or, if it speaks https, write {_https(address)}"
+
+
+def _or_stream(address: HttpAddress) -> str:
+    """What to add to a hint where only a host was written: some cameras stream at one path only."""
+    if address.target != "/":
+        return ""
+    return f"; or try {replace(address, target=_STREAM_PATH).label}"
 
 
 def no_http(start: bytes, address: HttpAddress) -> SourceError | None:

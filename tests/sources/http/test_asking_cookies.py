@@ -7,7 +7,17 @@ from mjrelay.configuration.headers import Header
 from mjrelay.errors import SourceRefused
 from mjrelay.formats.http1 import ResponseHead
 from mjrelay.sources.http.cookies import Cookies, without_value
-from tests.support.camera import AskAuth, Frames, HttpHead, Script, ScriptedCamera, Send
+from tests.support.camera import (
+    AskAuth,
+    Close,
+    Frames,
+    HttpHead,
+    Reset,
+    Script,
+    ScriptedCamera,
+    Send,
+    Step,
+)
 from tests.support.pictures import picture
 from tests.support.quirks import HTML, answer
 
@@ -109,6 +119,34 @@ async def test_a_cookie_kept_from_before_is_dropped_when_it_is_refused(status: s
 async def test_a_cookie_that_leads_to_a_page_without_pictures_is_not_kept() -> None:
     page = answer(HTML, "text/html")
     scripts: list[Script] = [[Send(SET)], ENDLESS, [Send(page)], [Send(SET)], ENDLESS]
+    async with ScriptedCamera(*scripts) as camera:
+        source = source_of(camera.url, redial_delay=0)
+        await take(source, 1)
+        await failure(source)
+        await take(source, 1)
+    assert cookies_sent(camera) == ["", "s=1", "s=1", "", "s=1"]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "503 Busy"])
+async def test_a_cookie_set_with_a_page_is_sent_the_next_time(status: str) -> None:
+    page = answer(HTML, "text/html", "Set-Cookie: s=1", status=f"HTTP/1.1 {status}")
+    scripts: list[Script] = [[Send(page)], ENDLESS, [Send(page)], [Send(page)], ENDLESS]
+    async with ScriptedCamera(*scripts) as camera:
+        source = source_of(camera.url, redial_delay=0)
+        await failure(source)
+        await take(source, 1)
+        await failure(source)
+        if status == "403 Forbidden":  # asked anew at once
+            assert camera.accepted == 4
+        else:
+            await failure(source)
+        await take(source, 1)
+    assert cookies_sent(camera)[:3] == ["", "s=1", "s=1"]
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()], ids=["closes", "resets"])
+async def test_a_cookie_to_which_a_camera_hangs_up_is_not_kept(end: Step) -> None:
+    scripts: list[Script] = [[Send(SET)], ENDLESS, [end], [Send(SET)], ENDLESS]
     async with ScriptedCamera(*scripts) as camera:
         source = source_of(camera.url, redial_delay=0)
         await take(source, 1)

@@ -313,7 +313,15 @@ async def test_a_foreign_host_behind_a_redirect_names_no_nonce() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [[], ["WWW-Authenticate:"], ["WWW-Authenticate: ?"], ['WWW-Authenticate: realm="x"']]
+    "headers",
+    [
+        [],
+        ["WWW-Authenticate:"],
+        ["WWW-Authenticate: ?"],
+        ['WWW-Authenticate: realm="x"'],
+        ["WWW-Authenticate: Digest"],
+        ['WWW-Authenticate: Digest realm="x"'],
+    ],
 )
 async def test_a_401_without_a_challenge_means_basic(headers: list[str]) -> None:
     """openhab/openhab-addons#15413."""

@@ -155,7 +155,7 @@ async def test_parts_that_ffmpeg_cannot_read_are_not_offered_to_it() -> None:
 
 async def test_sound_and_packed_files_are_nothing_for_ffmpeg() -> None:
     error = await explained(answer(FOREIGN["sound (MP3)"], "audio/mpeg"))
-    assert error.hint == "use the address of its pictures"
+    assert error.hint == "use the address of its JPEG pictures"
 
 
 async def test_what_comes_first_may_be_a_placeholder_of_another_kind() -> None:
@@ -186,6 +186,32 @@ def test_a_few_bytes_are_no_proof(start: bytes) -> None:
     assert recognition.by_bytes(start) is None
 
 
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC pictures"),
+        (b"\0\0\0\x18ftypmif1", "HEIC pictures"),
+        (b"\0\0\0\x18ftypavif", "AVIF pictures"),
+        (b"\0\0\0\x18ftypisom", "MP4 video"),
+        (b"II*\0\x08\0\0\0", "TIFF pictures"),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media video"),
+        (b"\0\0\1\x67\x42", "H.264 video"),
+        (b"\0\0\0\1\x09\xf0", "H.264 video"),
+        (b"\0\0\0\1\x41\x9a", "H.264 video"),
+        (b"\0\0\0\1\x46\x01", "H.265 video"),
+        (b"\xff\xfb\x90\x64", "sound (MP3)"),
+        (b"\x1a\x45\xdf\xa3\x01\x42\x82\x88matroska", "Matroska video"),
+        (b"\xef\xbb\xbf#EXTM3U", "an HLS playlist"),
+        (b'<?xml version="1.0"?>\n<MPD xmlns="', "a DASH playlist"),
+        (b"\0\0\1\xba", "MPEG video"),
+    ],
+)
+def test_further_kinds_are_recognised(start: bytes, name: str) -> None:
+    kind = recognition.by_bytes(start)
+    assert kind
+    assert kind.name == name
+
+
 # Pictures that are too large
 
 
@@ -209,6 +235,12 @@ async def test_a_flashforge_asked_at_its_root_is_told_where_its_stream_is() -> N
         _, other = await failure(source_of(camera.url, first_frame_timeout=0.1))
         assert error.hint == f"{SLOT_TAKEN}; or try {camera.url}"
     assert other.hint == SLOT_TAKEN
+
+
+@pytest.mark.parametrize("wire", [b"", answer(b"<html>", "text/html")])
+async def test_who_wrote_a_host_only_is_told_the_usual_path(wire: bytes) -> None:
+    error = await explained(wire, address=HttpAddress.parse("http://printer:8080"))
+    assert "; or try http://printer:8080/?action=stream" in (error.hint or "")
 
 
 async def test_half_a_header_is_not_nothing() -> None:
