@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 _PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^\s,"]+))\s*,?\s*')
-_SCHEME = re.compile(r"\s*,*\s*([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*,|\s*$)\s*")
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*,|\s*$)\s*")
 _QUOTED_PAIR = re.compile(r'\\(["\\])')
 _HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 _NEXT_NONCE = re.compile(r'nextnonce\s*=\s*"([^"]*)"', re.IGNORECASE)

@@ -66,7 +66,7 @@ class Cookies:
             wall: In Unix seconds. It counts where the answer has no date: cameras that think it is
                 1970 say so, and end their cookies in 1970.
         """
-        for text in head.all("set-cookie"):
+        for text in head.all("set-cookie")[-_MOST:]:
             pair, _, rest = text.partition(";")
             name, equals, value = (word.strip() for word in pair.partition("="))
             if not (equals and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
