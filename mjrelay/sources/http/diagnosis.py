@@ -28,6 +28,8 @@ _MOST_RETRY_AFTER = 300.0
 # What a body begins with is believed after so many bytes, where pictures could still follow: behind
 # the parts of another kind that a camera shows first, or inside a container.
 _SURE = 2**16
+# A camera's own words for its trouble, such as "Device Busy", are shown up to this length.
+_SHORT = 100
 _STREAM_PATH = "/?action=stream"
 _IMAGE_START = b"\xff\xd8\xff"
 
@@ -84,7 +86,7 @@ def no_pictures(evidence: Evidence, *, ended: bool = False) -> SourceError | Non
     is_sure = ended or evidence.length > _SURE
     if kind := _kind(evidence, is_sure=is_sure):
         return SourceRefused(*_words(kind, evidence))
-    if not evidence.head.is_multipart and (page := _page(evidence.start)):
+    if not evidence.head.is_multipart and (page := _page(evidence, ended=ended)):
         return SourceRefused(
             f"the camera answers with {page}, not with pictures",
             "open the address in a browser and take the one of the picture itself"
@@ -165,12 +167,17 @@ def _unquoted(url: str) -> str:
     return url.replace("'", "%27").replace('"', "%22").replace("\\", "%5C")
 
 
-def _page(start: bytes) -> str:
+def _page(evidence: Evidence, *, ended: bool) -> str:
     """What a body with text for people or programs is; empty if it is neither."""
-    text = start.lstrip()
+    text = evidence.start.strip()
     if text.startswith(b"<"):
         return "an HTML page"
-    return "JSON" if text.startswith((b"{", b"[")) else ""
+    if text.startswith((b"{", b"[")):
+        return "JSON"
+    is_short = ended and 0 < evidence.length <= _SHORT
+    if is_short and text.isascii() and (words := text.decode("ascii")).isprintable():
+        return f"the words {redact(words)!r}"
+    return ""
 
 
 def _too_large(limit: int) -> tuple[str, str]:
@@ -191,7 +198,7 @@ def no_answer(start: bytes, address: HttpAddress, patience: float) -> SourceErro
     """
     if start:
         return SourceRefused(
-            f"the camera began an answer and sent no end of its header for {patience:g} s",
+            f"the camera began an answer, and its header did not end within {patience:g} s",
             "what answers there may be no web server: check the port",
         )
     return SourceStalled(
