@@ -161,7 +161,8 @@ def _sound_stream(start: bytes) -> Kind | None:
 
 
 def _transport(start: bytes) -> Kind | None:
-    return TS if start[:1] == start[_PACKET : _PACKET + 1] == _SYNC else None
+    syncs = start[: 3 * _PACKET : _PACKET]
+    return TS if len(syncs) > 1 and syncs == _SYNC * len(syncs) else None
 
 
 def _elementary(start: bytes) -> Kind | None:

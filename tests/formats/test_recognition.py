@@ -23,6 +23,13 @@ def test_the_first_bytes_of_a_part_tell(name: str) -> None:
     assert kind.name == name
 
 
+def test_letters_at_the_distance_of_packets_are_no_video() -> None:
+    text = b"G" + b"." * 187
+    assert recognition.by_bytes(text * 2 + b"x" * 188) is None
+    assert recognition.by_bytes(text) is None
+    assert recognition.by_bytes(text * 3) is recognition.TS
+
+
 def test_half_a_part_head_is_none() -> None:
     body = multipart([b"x"])
     for end in range(body.index(b"\r\n\r\n") + 3):
