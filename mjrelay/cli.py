@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mjrelay import __version__
-from mjrelay.configuration.address import Address, ListenAddress, V4l2Address, parse_address, redact
+from mjrelay.configuration.address import Address, ListenAddress, V4l2Address, parse_address
+from mjrelay.configuration.redaction import redact
 from mjrelay.configuration.tables import (
     SYSTEM_CONFIG,
     Config,

@@ -3,42 +3,43 @@
 They are parsed when the configuration is read, so that a mistake shows before anything starts.
 """
 
+import ipaddress
 import re
 import shlex
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import parse_qsl, quote, unquote, urljoin
 
-# The user name and password of a URL: from :// to the last @ before a slash or question mark. A
-# password may hold these characters, not encoded. Then no port number follows the colon, and all up
-# to the last @ before a space is meant. That search is bounded: it alone can run into further URLs,
-# in a text that a camera may have chosen to keep us busy.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*|[^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})@")
-_SECRET_QUERY = re.compile(
-    r"(?<=[?&;])([\w-]{0,24}(?:pass|pwd|token|secret|auth|key)[\w-]{0,24}|pw|loginpas)=[^&#\s]*",
-    re.IGNORECASE,
-)
-# Options of programs whose values are secrets: curl's -u and -H among them.
-_SECRET_OPTION = re.compile(
-    r"-{1,2}(?:u|H|headers?|user|[\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*)", re.IGNORECASE
-)
+from mjrelay.configuration.redaction import CommandRedaction, redact
+
 # The characters of a path and query that are sent as they are; others are percent-encoded, but for
 # ASCII letters and digits.
 _AS_IT_IS = "%/:?#[]@!$&'()*+,;=~-._|\\^`{}\"<>"
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]+)?",
+    re.IGNORECASE,
+)
+# A host with its port. An IPv6 address may have a zone, as in [fe80::1%25eth0] or [fe80::1%eth0].
+_IPV6 = re.compile(r"\[([0-9a-f:.]+)(?:%(?:25)?([\w.-]{1,32}))?\]$", re.IGNORECASE | re.ASCII)
+_HOST_NAME = re.compile(r"[\w.~-]+", re.ASCII)
+# Bytes of a command line that are no UTF-8.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MOST_PORT = 65535
+_A_URL = (
+    "a URL such as http://HOST:8080/?action=stream (in a password write / as %2F, ? as %3F, "
+    "# as %23, @ as %40, [ as %5B, ] as %5D, % as %25)"
+)
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
 _USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})(?::(.+))?$", re.IGNORECASE)
 
 
-def redact(text: str) -> str:
-    """The text without the credentials in its URLs."""
-    return _SECRET_QUERY.sub(r"\1=***", _USERINFO.sub("***@", text))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HttpAddress:
     """A camera that answers HTTP.
 
     Attributes:
-        host: Name or IP address, without brackets.
+        host: Name or IP address as it is looked up: without brackets, in ASCII, and with the zone
+            of an IPv6 address, as in fe80::1%eth0.
         target: Path and query as the camera is sent them, percent-encoded.
         username: From the URL, decoded; empty where it has none.
         password: From the URL, decoded; empty where it has none.
@@ -49,45 +50,46 @@ class HttpAddress:
     port: int
     target: str
     username: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
 
     @classmethod
     def parse(cls, url: str) -> "HttpAddress":
         """Read a URL. Raises ValueError with what is wrong."""
         if re.search(r"[\x00-\x20\x7f]", url):
             raise ValueError("a URL without spaces (write a space as %20)")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None  # the error's own message could show a password
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                "a URL such as http://HOST:8080/?action=stream "
-                "(in a password write / as %2F, ? as %3F, # as %23, @ as %40)"
-            )
-        tls = parts.scheme == "https"
+        parts = _URL.match(url)
+        if not parts or _SURROGATE.search(url):
+            raise ValueError(_A_URL)
+        tls = parts["scheme"].lower() == "https"
+        userinfo, _, authority = parts["authority"].rpartition("@")
+        username, _, password = userinfo.partition(":")
+        host, port = _host_and_port(authority)
         return cls(
             tls=tls,
-            host=parts.hostname,
+            host=host,
             port=port or (443 if tls else 80),
-            target=quote(
-                (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_AS_IT_IS
-            ),
-            username=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
+            target=quote((parts["path"] or "/") + (parts["query"] or ""), safe=_AS_IT_IS),
+            username=unquote(username),
+            password=unquote(password),
         )
 
     @property
     def authority(self) -> str:
-        """What the Host header holds: the port only where it is not the usual one."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """What the Host header holds: the port only where it is not the usual one, and no zone."""
+        return self._authority(self.host.partition("%")[0])
+
+    def _authority(self, host: str) -> str:
+        host = f"[{host}]" if ":" in host else host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
         """The address without credentials in front of the host."""
-        return f"http{'s' if self.tls else ''}://{self.authority}{self.target}"
+        authority = self._authority(self.host.replace("%", "%25"))
+        return f"http{'s' if self.tls else ''}://{authority}{self.target}"
+
+    def __repr__(self) -> str:
+        return f"HttpAddress({self.label!r})"
 
     @property
     def label(self) -> str:
@@ -108,6 +110,32 @@ class HttpAddress:
         """
         same_port = (self.tls, self.port) == (other.tls, other.port)
         return self.host == other.host and (same_port or other.tls)
+
+
+def _host_and_port(authority: str) -> tuple[str, int | None]:
+    """Part a host from its port, which may be missing. Raises ValueError with what is wrong."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = authority, ""
+    if not host:
+        raise ValueError(f"a host name or IP address between // and the port, as in {_A_URL}")
+    if port and not (port.isdecimal() and port.isascii() and 0 < int(port[:6]) <= _MOST_PORT):
+        raise ValueError(f"a port from 1 to {_MOST_PORT} behind the colon, as in {_A_URL}")
+    return _host(host), int(port) if port else None
+
+
+def _host(text: str) -> str:
+    """A host as it is looked up. Raises ValueError if it is none."""
+    try:
+        if found := _IPV6.match(text):
+            zone = f"%{found[2]}" if found[2] else ""
+            return f"{ipaddress.IPv6Address(found[1])}{zone}"
+        name = text.lower() if text.isascii() else text.encode("idna").decode()
+    except ValueError as error:  # its own message could show a password
+        raise ValueError(_A_URL) from error
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError(_A_URL)
+    return name
 
 
 @dataclass(frozen=True)
@@ -190,7 +218,7 @@ class TestcardAddress:
     """Never equal to another: several cameras may show test cards."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CommandAddress:
     """A program that writes JPEGs to its standard output."""
 
@@ -207,22 +235,18 @@ class CommandAddress:
             raise ValueError("a command, as in exec:ffmpeg -i rtsp://… -f mjpeg -")
         return cls(tuple(arguments))
 
+    @cached_property
+    def redaction(self) -> CommandRedaction:
+        """Keeps the command's secrets out of what people see."""
+        return CommandRedaction(self.arguments)
+
     @property
     def label(self) -> str:
         """The address as people may see it."""
-        words = []
-        hide_next = False
-        for argument in self.arguments:
-            name, equals, _ = argument.partition("=")
-            is_secret = bool(_SECRET_OPTION.fullmatch(name))
-            if hide_next:
-                words.append("***")
-            elif is_secret and equals:
-                words.append(f"{name}=***")
-            else:
-                words.append(shlex.quote(argument))
-            hide_next = is_secret and not equals
-        return redact("exec:" + " ".join(words))
+        return "exec:" + " ".join(self.redaction.words)
+
+    def __repr__(self) -> str:
+        return f"CommandAddress({self.label!r})"
 
     @property
     def identity(self) -> str:

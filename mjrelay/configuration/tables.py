@@ -16,9 +16,9 @@ from mjrelay.configuration.address import (
     HttpAddress,
     ListenAddress,
     TestcardAddress,
-    redact,
 )
 from mjrelay.configuration.headers import Header, read_headers
+from mjrelay.configuration.redaction import redact
 from mjrelay.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")

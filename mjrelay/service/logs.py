@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from mjrelay.configuration.address import redact
+from mjrelay.configuration.redaction import redact
 
 # The priorities of syslog(3) by log level.
 _PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from mjrelay.configuration.address import CommandAddress, redact
+from mjrelay.configuration.address import CommandAddress
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import MORE_FILES, SourceEnded, SourceLost, SourceRefused, Tally, is_full
 from mjrelay.formats.framer import JpegFramer
@@ -54,6 +54,7 @@ class CommandSource(Source):
         self.label = address.label
         self.tally = Tally()
         self._arguments = address.arguments
+        self._redact = address.redaction.redact
         self._max_frame = config.max_frame
         # A program may take a second to end, and another to be killed.
         self.patience = config.first_frame_timeout + 2 * _END_TIMEOUT
@@ -130,7 +131,7 @@ class CommandSource(Source):
     def _note(self, lines: list[bytes]) -> None:
         for line in lines:
             # Redact first and cut then: a cut URL may show a password without the @ to know it by.
-            if text := redact(line.decode("utf-8", "replace").strip())[:_MOST_OF_A_LINE]:
+            if text := self._redact(line.decode("utf-8", "replace").strip())[:_MOST_OF_A_LINE]:
                 self._last_words.append(text)
                 log.debug("command.stderr", line=text)
 

@@ -13,7 +13,6 @@ from mjrelay.configuration.address import (
     TestcardAddress,
     V4l2Address,
     parse_address,
-    redact,
 )
 
 # Reading
@@ -33,6 +32,12 @@ from mjrelay.configuration.address import (
         ("http://[fe80::1]:81/a", False, "fe80::1", 81, "/a"),
         ("http://[::1]", False, "::1", 80, "/"),
         ("http://192.168.1.200:8080", False, "192.168.1.200", 8080, "/"),
+        ("http://printer:/a", False, "printer", 80, "/a"),
+        ("http://printer./a", False, "printer.", 80, "/a"),
+        ("http://printer?", False, "printer", 80, "/"),
+        ("http://[FE80:0::1%25Eth0]:81/a", False, "fe80::1%Eth0", 81, "/a"),
+        ("http://[fe80::1%eth0.5]/a", False, "fe80::1%eth0.5", 80, "/a"),
+        ("http://bücher.local/ä", False, "xn--bcher-kva.local", 80, "/%C3%A4"),
     ],
 )
 def test_a_url_names_host_port_and_target(
@@ -51,6 +56,11 @@ def test_a_url_names_host_port_and_target(
         ("a%40b:c%3Ad%2Fe%25", "a@b", "c:d/e%"),
         ("admin:a:b", "admin", "a:b"),
         ("admin:p@ss", "admin", "p@ss"),
+        ("admin:p[ss", "admin", "p[ss"),  # CowDogMoo/Walls-of-Excellence#1762
+        ("admin:p]s:s", "admin", "p]s:s"),
+        ("admin:[8080]", "admin", "[8080]"),
+        ("admin:100%", "admin", "100%"),
+        ("admin:p\\s℀s", "admin", "p\\s℀s"),
         ("j%C3%BCrgen:gr%C3%B6%C3%9Fe", "jürgen", "größe"),
     ],
 )
@@ -73,8 +83,22 @@ def test_credentials_in_a_url_are_decoded(userinfo: str, username: str, password
         "http:///stream",
         "http://:8080/",
         "http://printer:port/",
+        "http://printer:0/",
+        "http://printer:65536/",
         "http://printer:99999/",
+        "http://printer:" + "9" * 5000,
+        "http://admin:secret@/",
+        "http://admin:secret@:80/",
         "http://[::1/",
+        "http://[::1]x/",
+        "http://[::zz]/",
+        "http://[printer]/",
+        "http://[fe80::1%]/",
+        "http://::1/",
+        "http://prin%74er/",
+        "http://a℀b/",
+        "http://" + "ü" * 80 + "/",
+        "http://printer/\udcff",
         "http://printer/a b",
         "http://printer/a\r\nX-Injected: yes",
         "testcard",
@@ -166,9 +190,13 @@ def test_anything_is_an_address_or_a_value_error(text: str) -> None:
         ("https://printer:80", "printer:80"),
         ("http://[::1]:8080", "[::1]:8080"),
         ("http://[::1]", "[::1]"),
+        ("http://[fe80::1%25eth0]:8080", "[fe80::1]:8080"),
+        ("http://[fe80::1%eth0]", "[fe80::1]"),
     ],
 )
-def test_the_host_header_has_the_port_only_when_it_is_unusual(text: str, authority: str) -> None:
+def test_the_host_header_has_the_port_only_when_it_is_unusual_and_no_zone(
+    text: str, authority: str
+) -> None:
     assert HttpAddress.parse(text).authority == authority
 
 
@@ -176,7 +204,8 @@ def test_the_host_header_has_the_port_only_when_it_is_unusual(text: str, authori
     "text",
     [
         "http://printer:8080/?action=stream",
-        "https://[::1]:8443/a?b",
+        "https://[::1]:8443/a?action=stream",
+        "http://[fe80::1%25eth0]/",
         "testcard:?size=640x480&fps=15",
         "testcard:?size=32x32&fps=0.5",
         "exec:ffmpeg -i 'a b' -",
@@ -197,6 +226,7 @@ def test_a_label_without_secrets_is_the_address_again(text: str) -> None:
         ("http://a:b@printer/", "http://c:d@printer/"),
         ("exec:echo a", "exec:  echo   'a'"),
         ("usb:046D:0825", "USB:046d:0825"),
+        ("http://[fe80::1%25eth0]/", "http://[fe80:0::1%eth0]/"),
     ],
 )
 def test_two_ways_to_write_one_camera_are_identical(one: str, other: str) -> None:
@@ -210,6 +240,7 @@ def test_two_ways_to_write_one_camera_are_identical(one: str, other: str) -> Non
         ("http://printer/", "http://printer:8080/"),
         ("http://printer/", "https://printer/"),
         ("http://printer/?pwd=a", "http://printer/?pwd=b"),
+        ("http://[fe80::1%25eth0]/", "http://[fe80::1%25eth1]/"),
         ("exec:echo a b", "exec:echo 'a b'"),
         ("/dev/video0", "/dev/video1"),
         ("usb:046d:0825:a", "usb:046d:0825:A"),
@@ -237,6 +268,7 @@ LOGGED_IN = HttpAddress.parse("http://admin:secret@printer:8080/a/b?c")
         ("//printer:81/d", "http://printer:81/d"),
         ("https://printer/d", "https://printer/d"),
         ("http://PRINTER/d", "http://printer/d"),
+        ("http://[fe80::1%25eth0]/d", "http://[fe80::1%25eth0]/d"),
     ],
 )
 def test_a_redirect_leads_where_a_browser_would_go(location: str, url: str) -> None:
@@ -265,6 +297,11 @@ def test_credentials_in_a_redirect_are_those_to_use() -> None:
     assert (there.username, there.password) == ("guest", "guest")
 
 
+def test_a_redirect_within_an_address_with_a_zone_keeps_the_zone() -> None:
+    there = HttpAddress.parse("http://[fe80::1%eth0]:81/a").redirected("/b")
+    assert (there.host, there.port, there.target) == ("fe80::1%eth0", 81, "/b")
+
+
 @pytest.mark.parametrize("location", ["http://[", "/a b", "http://other:x/"])
 def test_a_redirect_to_no_url_is_a_value_error(location: str) -> None:
     with pytest.raises(ValueError, match="URL"):
@@ -290,47 +327,21 @@ def test_a_label_is_the_same_whatever_the_password(username: str, password: str)
     assert address.label == "http://printer:8080/a"
 
 
-def test_an_address_is_printed_without_its_password() -> None:
-    assert "secret" not in repr(LOGGED_IN)
-
-
-@given(SECRETS, SECRETS)
-def test_a_redacted_text_is_the_same_whatever_the_password(username: str, password: str) -> None:
-    userinfo = f"{quote(username, safe='')}:{quote(password, safe='')}"
-    text = f"cannot open rtsp://{userinfo}@printer:8080/a, nor http://{userinfo}@other"
-    assert redact(text) == "cannot open rtsp://***@printer:8080/a, nor http://***@other"
-
-
 @pytest.mark.parametrize(
-    ("text", "redacted"),
+    "text",
     [
-        ("http://printer/a?b=c", "http://printer/a?b=c"),
-        ("http://printer/a@b", "http://printer/a@b"),
-        ("http://u:p@ss@printer/", "http://***@printer/"),
-        ("http://u:a@b@c@printer/", "http://***@printer/"),
-        ("http://printer/?usr=admin&pwd=x&a=b", "http://printer/?usr=admin&pwd=***&a=b"),
-        ("http://printer/?a=b&Password=x", "http://printer/?a=b&Password=***"),
-        ("http://printer/?loginuse=a;loginpas=x", "http://printer/?loginuse=a;loginpas=***"),
-        ("/cam.cgi?token=x#top", "/cam.cgi?token=***#top"),
-        ("http://printer/?access_token=x", "http://printer/?access_token=***"),
-        ("mail me@example.org", "mail me@example.org"),
-        ("two://a:b@c two://d:e@f", "two://***@c two://***@f"),
-        pytest.param(f"http://u:{'x' * 4000}@printer/", "http://***@printer/", id="a long token"),
-        pytest.param(f"http://{'x' * 4000}:p@printer/", "http://***@printer/", id="a long name"),
+        "http://admin:S3cret@printer/",
+        "http://printer/snapshot.cgi?chn=0&u=admin&p=S3cret",
+        "exec:curl -u admin:S3cret http://printer/",
     ],
 )
-def test_secrets_are_redacted_and_nothing_else(text: str, redacted: str) -> None:
-    assert redact(text) == redacted
+def test_an_address_is_printed_without_its_password(text: str) -> None:
+    address = parse_address(text)
+    assert "S3cret" not in repr(address)
+    assert "S3cret" not in address.label
 
 
 @pytest.mark.parametrize("character", ["/", "?", "#"])
-def test_a_password_that_should_have_been_encoded_is_redacted_all_the_same(character: str) -> None:
-    redacted = redact(f"http://admin:se{character}cret@printer/")
-    assert "se" not in redacted
-    assert "cret" not in redacted
-
-
-@pytest.mark.parametrize("character", ["/", "?", "#", "℀"])
 def test_what_is_wrong_with_a_url_is_said_without_its_password(character: str) -> None:
     with pytest.raises(ValueError, match="URL") as caught:
         parse_address(f"http://admin:hunter2{character}x@printer/")
@@ -348,20 +359,3 @@ def test_what_is_wrong_with_a_url_is_said_without_its_password(character: str) -
 def test_no_label_holds_a_secret(text: str) -> None:
     address: Address = parse_address(text)
     assert "secret" not in address.label
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "curl -u admin:S3cret http://cam/",
-        "curl --user admin:S3cret http://cam/",
-        "tool --password=S3cret --size 640x480",
-        "curl -H 'Authorization: S3cret' http://cam/",
-        "ffmpeg -i rtsp://admin:S3cret@cam/ -f mjpeg -",
-        "tool --api-key S3cret",
-    ],
-)
-def test_a_command_is_shown_without_its_secrets(command: str) -> None:
-    address = CommandAddress.parse(f"exec:{command}")
-    assert "S3cret" not in address.label
-    assert "S3cret" in " ".join(address.arguments)

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 from mjrelay import __version__
-from mjrelay.configuration.address import HttpAddress, redact
+from mjrelay.configuration.address import HttpAddress
+from mjrelay.configuration.redaction import redact
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
@@ -355,7 +356,7 @@ class Asker:
             return address.redirected(location)
         except ValueError as error:
             raise SourceRefused(
-                f"the camera redirects to {redact(location[:200])!r}, which is no HTTP address",
+                f"the camera redirects to {redact(location)[:200]!r}, which is no HTTP address",
                 LOOK_IN_BROWSER,
             ) from error
 

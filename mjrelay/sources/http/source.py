@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
-from mjrelay.configuration.address import HttpAddress, redact
+from mjrelay.configuration.address import HttpAddress
+from mjrelay.configuration.redaction import redact
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import GIVEN_AWAY, SourceEnded, SourceError, SourceLost, Tally
 from mjrelay.sources import Show, Source, Stream
