@@ -25,6 +25,10 @@ _HOST_NAME = re.compile(r"[\w.~-]+", re.ASCII)
 # Bytes of a command line that are no UTF-8.
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MOST_PORT = 65535
+
+USUAL_HOST, USUAL_PORT = "127.0.0.1", 8080
+"""Where to listen unless something else is said: for this computer only."""
+
 _A_URL = (
     "a URL such as http://HOST:8080/?action=stream (in a password write / as %2F, ? as %3F, "
     "# as %23, @ as %40, [ as %5B, ] as %5D, % as %25)"
@@ -85,8 +89,12 @@ class HttpAddress:
     @property
     def url(self) -> str:
         """The address without credentials in front of the host."""
+        return self._origin + self.target
+
+    @property
+    def _origin(self) -> str:
         authority = self._authority(self.host.replace("%", "%25"))
-        return f"http{'s' if self.tls else ''}://{authority}{self.target}"
+        return f"http{'s' if self.tls else ''}://{authority}"
 
     def __repr__(self) -> str:
         return f"HttpAddress({self.label!r})"
@@ -94,7 +102,7 @@ class HttpAddress:
     @property
     def label(self) -> str:
         """The address as people may see it."""
-        return redact(self.url)
+        return self._origin + redact(self.target)
 
     identity = url
     """Equal for two addresses of the same camera."""
@@ -157,7 +165,7 @@ class V4l2Address:
     @classmethod
     def parse(cls, text: str) -> "V4l2Address":
         """Read `/dev/…` or `usb:VVVV:PPPP[:SERIAL]`. Raises ValueError with what is wrong."""
-        if text.startswith("/dev/"):
+        if text.startswith("/dev/") and text.isprintable():
             return cls(path=text)
         match = _USB.match(text)
         if not match:
@@ -231,7 +239,7 @@ class CommandAddress:
             arguments = shlex.split(text.partition(":")[2])
         except ValueError as error:
             raise ValueError(f"a command quoted as for a shell ({error})") from error
-        if not arguments:
+        if not arguments or "\0" in text:
             raise ValueError("a command, as in exec:ffmpeg -i rtsp://… -f mjpeg -")
         return cls(tuple(arguments))
 
@@ -270,23 +278,44 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
-        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:/PATH`. Raises ValueError."""
-        if text.startswith("unix:/"):
+        """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `unix:/PATH`, or a port or IP address alone.
+
+        A port alone is for this computer only, as nobody has said otherwise.
+
+        Raises:
+            ValueError: With what was expected.
+        """
+        if text.startswith("unix:/") and "\0" not in text:
             return cls(path=text.removeprefix("unix:"))
+        if _is_port(text):
+            return cls(USUAL_HOST, int(text))
+        if text.lower() == "localhost" or _is_ip_address(text):
+            return cls(text.strip("[]"), USUAL_PORT)
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        valid = colon and port.isdecimal() and len(port) < 6 and int(port) < 2**16  # noqa: PLR2004
-        if not valid or (":" in host and not bracketed):
+        if not (colon and _is_port(port)) or (":" in host and not bracketed):
             raise ValueError(
                 'an address such as "127.0.0.1:8080" (for this computer only), "0.0.0.0:8080" or '
                 '"[::]:8080" (for everyone) or "unix:/PATH"'
             )
-        return cls(host=host.strip("[]"), port=int(port))
+        return cls(host="" if host == "*" else host.strip("[]"), port=int(port))
 
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) < 6 and int(text) <= _MOST_PORT  # noqa: PLR2004
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 Address = HttpAddress | V4l2Address | TestcardAddress | CommandAddress

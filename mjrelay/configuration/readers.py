@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from mjrelay.configuration.address import Address, ListenAddress, parse_address
+from mjrelay.configuration.address import Address, ListenAddress
+from mjrelay.configuration.slips import quoted
+from mjrelay.configuration.suggestions import read_source, shown
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)$")
 _DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -86,7 +88,8 @@ def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 
     def read_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise ValueError("a list in [brackets]")
+            such = f", such as [{quoted(shown(value))}]" if isinstance(value, str) else ""
+            raise ValueError(f"a list in [brackets]{such}")
         return tuple(read(item) for item in value)
 
     return read_list
@@ -94,7 +97,7 @@ def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 
 def source(value: object) -> Address:
     """The SOURCE of a camera."""
-    return parse_address(text(value))
+    return read_source(text(value))
 
 
 def picture_size(value: object) -> tuple[int, int] | None:
@@ -129,6 +132,8 @@ def controls(value: object) -> dict[str, int]:
 
 def listen(value: object) -> ListenAddress:
     """An address to listen on."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f'a text in quotes such as "0.0.0.0:{value}"')
     return ListenAddress.parse(text(value))
 
 

@@ -67,8 +67,8 @@ _SSHPASS_ATTACHED = re.compile(r"(-p)(.*)", re.DOTALL)
 _ATTACHED_OF = {"curl": _CURL_ATTACHED, "sshpass": _SSHPASS_ATTACHED}
 # The words of a command within a word, as of `sh -c`, and what is between them.
 _SHELL_WORD = re.compile(r"\s+|(?:[^\s\"']|\"[^\"]*\"|'[^']*')+|[\"']")
-# Words of these characters mean the same without quotes.
-_PLAIN_WORD = re.compile(r"[\w@%+=:,./*-]+", re.ASCII)
+# A word that needs no quotes, where no shell runs.
+_PLAIN_WORD = re.compile(r"[^\s\"'\\]+")
 # Shorter ones would hide half of every text.
 _SHORTEST_SECRET = 3
 

@@ -1,7 +1,7 @@
 """The configuration: a TOML file in, frozen dataclasses out, every fault at once."""
 
+import codecs
 import contextlib
-import difflib
 import os
 import re
 import tomllib
@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mjrelay.configuration import readers
+from mjrelay.configuration import readers, slips, suggestions
 from mjrelay.configuration.address import (
+    USUAL_HOST,
+    USUAL_PORT,
     Address,
     HttpAddress,
     ListenAddress,
     TestcardAddress,
 )
 from mjrelay.configuration.headers import Header, read_headers
-from mjrelay.configuration.redaction import redact
+from mjrelay.configuration.redaction import HIDDEN
 from mjrelay.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
@@ -28,6 +30,14 @@ SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
 
 # At most 64 characters: systemd keeps a camera's device under this name, and limits its length.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# A person may have written the password itself there.
+_NEVER_SHOWN = ("password_file",)
+# What editors of Windows put at the beginning of a file, and the encoding that it tells of.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 T = TypeVar("T")
 
 
@@ -40,7 +50,7 @@ class ServerConfig:
     """`[server]`: where to listen and how to answer."""
 
     listen: tuple[ListenAddress, ...] = _option(
-        readers.list_of(readers.listen), (ListenAddress("127.0.0.1", 8080),)
+        readers.list_of(readers.listen), (ListenAddress(USUAL_HOST, USUAL_PORT),)
     )
     base_path: str = _option(readers.base_path, "/")
     camera_listen: Mapping[str, ListenAddress] = field(
@@ -125,7 +135,9 @@ def load_config(path: Path, *, with_secrets: bool = True) -> Config:
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+        line, cause = slips.cause(text, error)
+        where = f"{path}:{line}" if line else path
+        raise ConfigError(f"{where}: is not valid TOML: {cause}") from error
     faults: list[Fault] = []
     config = _structure(tables, faults)
     config = _with_secrets(config, path.parent if with_secrets else None, faults)
@@ -202,23 +214,46 @@ def _toml(value: Any) -> Any:
 
 def _structure(tables: dict[str, Any], faults: list[Fault]) -> Config:
     """Make our tables of TOML's. Add to `faults`; options with faults keep their defaults."""
-    known = ["server", "camera"]
-    faults += [(key, _unknown(key, known)) for key in tables if key not in known]
-    server = _fill(ServerConfig, tables.get("server", {}), "server", faults)
+    known = {"server": _options(ServerConfig), "camera": _options(CameraConfig)}
+    faults += [
+        (_first_table(key, value), slips.unknown_option("", key, value, known))
+        for key, value in tables.items()
+        if key not in known
+    ]
+    server = _fill(ServerConfig, tables.get("server", {}), "server", known, faults)
     cameras = tables.get("camera", {})
-    if not isinstance(cameras, dict):
-        faults.append(("camera", "expected tables named [camera.NAME]"))
+    nameless = "expected tables named [camera.NAME], such as [camera.printer]"
+    if isinstance(cameras, dict):
+        nameless = slips.nameless_camera(cameras, known["camera"])
+    if nameless:
+        faults.append(("camera", nameless))
         cameras = {}
     return Config(
         server=server,
         cameras={
-            name: _fill(CameraConfig, table, f"camera.{name}", faults)
+            name: _fill(CameraConfig, table, f"camera.{name}", known, faults)
             for name, table in cameras.items()
         },
     )
 
 
-def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
+def _first_table(key: str, value: object) -> str:
+    """The path of the first table within a table that there is not: its head can be found."""
+    tables = value if isinstance(value, dict) else {}
+    return next((f"{key}.{name}" for name, inner in tables.items() if isinstance(inner, dict)), key)
+
+
+def _options(kind: type[Any]) -> list[str]:
+    return [option.name for option in fields(kind) if option.metadata]
+
+
+def _fill(
+    kind: type[T],
+    table: object,
+    path: str,
+    options: Mapping[str, list[str]],
+    faults: list[Fault],
+) -> T:
     """Make a `kind` of one TOML table. Options with faults keep their defaults."""
     if not isinstance(table, dict):
         faults.append((path, f"expected a table, got {_shown(table)}"))
@@ -227,15 +262,17 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
-            faults.append((f"{path}.{key}", _unknown(key, list(known))))
+            which = path.partition(".")[0]
+            faults.append((f"{path}.{key}", slips.unknown_option(which, key, value, options)))
             continue
         try:
             values[key] = known[key].metadata["read"](value)
         except ValueError as error:
-            shown = "" if key == "headers" else f", got {_shown(value)}"  # which may be secret
-            faults.append((f"{path}.{key}", f"expected {error}{shown}"))
+            shown = HIDDEN if key in _NEVER_SHOWN else _shown(value)
+            what = suggestions.explain(error, shown, slips.quoted)
+            faults.append((f"{path}.{key}", what))
     if "source" in known and "source" not in values:
-        if "source" not in table:
+        if "source" not in table and not table.keys() & {*slips.SOURCES}:
             faults.append((f"{path}.source", "is missing"))
         values["source"] = TestcardAddress()  # so that this camera's other options are checked
     if "ring" in known:
@@ -243,18 +280,17 @@ def _fill(kind: type[T], table: object, path: str, faults: list[Fault]) -> T:
     return kind(**values)
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return "there is no such option" + (f"; did you mean {close[0]}?" if close else "")
-
-
 def _shown(value: object) -> str:
     """A value much as it stands in the file, without credentials."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
+        return suggestions.shorten(f"[{', '.join(map(_shown, value))}]")
+    if isinstance(value, dict):
+        return "a table"
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{redact(value)}"' if isinstance(value, str) else redact(str(value))
+    if isinstance(value, str):
+        return slips.quoted(suggestions.shown(value))
+    return suggestions.shown(str(value))
 
 
 def _with_secrets(config: Config, folder: Path | None, faults: list[Fault]) -> Config:
@@ -303,11 +339,15 @@ def _secret_file(folder: Path, name: str) -> Path:
 def _read(path: Path) -> str:
     """A file's text. Raises ValueError with why it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise ValueError(error.strerror) from error
+    mark, encoding = next((m for m in _MARKS if content.startswith(m[0])), (b"", "utf-8"))
+    try:
+        text = content.removeprefix(mark).decode(encoding)
     except ValueError as error:
-        raise ValueError("it is not UTF-8 text") from error
+        raise ValueError("it is not UTF-8 text; let your editor save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _place(path: Path, text: str, where: str) -> str:
@@ -329,7 +369,7 @@ def _line_of(text: str, names: list[str]) -> int:
         # As [a.b] with c = …, as [a] with b.c = …, or as a.b.c = …
         start, end = 0, len(text)
         if depth:
-            header = rf"^[ \t]*\[[ \t]*{dot.join(parts[:depth])}[ \t]*\]"
+            header = rf"^[ \t]*\[\[?[ \t]*{dot.join(parts[:depth])}[ \t]*\]"
             table = re.search(header, text, re.MULTILINE)
             if not table:
                 continue

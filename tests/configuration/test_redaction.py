@@ -131,7 +131,7 @@ def test_a_long_text_takes_little_time(letter: str) -> None:
         ("curl -H 'Authorization: S3cret' http://cam/", "curl -H *** http://cam/"),
         ("curl '-HX-Key: S3cret x' http://cam/", "curl -H*** http://cam/"),
         ("ffmpeg -i rtsp://u:S3cret@cam/ -f mjpeg -", "ffmpeg -i rtsp://***@cam/ -f mjpeg -"),
-        ("ffmpeg -i 'http://cam/?u=S3cret&fps=5' -", "ffmpeg -i 'http://cam/?u=***&fps=5' -"),
+        ("ffmpeg -i 'http://cam/?u=S3cret&fps=5' -", "ffmpeg -i http://cam/?u=***&fps=5 -"),
         ("ffmpeg -headers 'Cookie: S3cret' -i x", "ffmpeg -headers *** -i x"),
         ("tool --api-key S3cret", "tool --api-key ***"),
         ("sshpass -p S3cret ssh cam", "sshpass -p *** ssh cam"),
@@ -139,7 +139,7 @@ def test_a_long_text_takes_little_time(letter: str) -> None:
         ("env X_PASSWORD=S3cret tool", "env X_PASSWORD=*** tool"),
         (
             "gst-launch-1.0 rtspsrc location=rtsp://cam user-pw=S3cret ! fdsink",
-            "gst-launch-1.0 rtspsrc location=rtsp://cam user-pw=*** '!' fdsink",
+            "gst-launch-1.0 rtspsrc location=rtsp://cam user-pw=*** ! fdsink",
         ),
         (
             "sh -c 'curl -u admin:S3cret http://cam/ | ffmpeg -i - -f mjpeg -'",

@@ -102,10 +102,16 @@ def test_a_size_is_a_number_or_a_text_with_its_unit(path: Path, value: str, size
         ("printer.lan:80", ListenAddress("printer.lan", 80)),
         (":8080", ListenAddress("", 8080)),
         ("127.0.0.1:0", ListenAddress("127.0.0.1", 0)),
+        ("*:8080", ListenAddress("", 8080)),
+        ("8080", ListenAddress("127.0.0.1", 8080)),
+        ("localhost", ListenAddress("localhost", 8080)),
+        ("0.0.0.0", ListenAddress("0.0.0.0", 8080)),
+        ("::", ListenAddress("::", 8080)),
+        ("[::1]", ListenAddress("::1", 8080)),
         ("unix:/run/mjrelay/http.sock", ListenAddress(path="/run/mjrelay/http.sock")),
     ],
 )
-def test_an_address_to_listen_on_is_a_host_and_port_or_a_socket(
+def test_an_address_to_listen_on_is_a_host_and_port_or_one_of_them_or_a_socket(
     text: str, address: ListenAddress
 ) -> None:
     assert ListenAddress.parse(text) == address
@@ -114,7 +120,7 @@ def test_an_address_to_listen_on_is_a_host_and_port_or_a_socket(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", "host", "::1:80", "a:b", "a:65536", "a:-1", "[::1]", "unix:relative", "a:80/"],
+    ["", "65536", "host", "::1:x", "a:b", "a:65536", "a:-1", "unix:relative", "a:80/", "unix:/a\0"],
 )
 def test_what_is_no_address_to_listen_on_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r'such as "127.0.0.1:8080"'):
@@ -212,7 +218,7 @@ listen = "127.0.0.1:8080"
 base_path = "webcam"
 
 [camera.front]  # the door
-source = "rtsp://front/stream"
+source = "gopher://front/"
 mode = "sometimes"
 liner = 3
 
@@ -221,9 +227,12 @@ stall_timeout = 0
 placeholder = "yes"
 """
     assert faults(path, text) == [
-        '2: server.listen: expected a list in [brackets], got "127.0.0.1:8080"',
+        (
+            '2: server.listen: expected a list in [brackets], such as ["127.0.0.1:8080"], got '
+            '"127.0.0.1:8080"'
+        ),
         '3: server.base_path: expected a path such as "/webcam/", got "webcam"',
-        f'6: camera.front.source: expected {SOURCES}, got "rtsp://front/stream"',
+        f'6: camera.front.source: expected {SOURCES}, got "gopher://front/"',
         '7: camera.front.mode: expected "always" or "demand", got "sometimes"',
         "8: camera.front.liner: there is no such option; did you mean linger?",
         "11: camera.back.stall_timeout: expected more than 0 seconds, got 0",
@@ -313,8 +322,8 @@ def test_any_free_port_may_be_asked_for_twice(path: Path) -> None:
     ("text", "fault"),
     [
         ("", "camera: at least one [camera.NAME] with a source is needed"),
-        ("camera = 5", "camera: expected tables named [camera.NAME]"),
-        ("[[camera]]", "camera: expected tables named [camera.NAME]"),
+        ("camera = 5", "camera: expected tables named [camera.NAME], such as [camera.printer]"),
+        ("[[camera]]", "camera: expected tables named [camera.NAME], such as [camera.printer]"),
         ('[camera]\nfront = "testcard:"', 'camera.front: expected a table, got "testcard:"'),
         (f"server = 5\n{CAMERA}", "server: expected a table, got 5"),
         (f"[servers]\n{CAMERA}", "servers: there is no such option; did you mean server?"),
@@ -410,7 +419,7 @@ def test_a_file_that_is_no_text_is_a_fault(path: Path) -> None:
 )
 def test_a_file_that_is_no_toml_is_a_fault(path: Path, text: str) -> None:
     [fault] = faults(path, text)
-    assert fault.startswith("is not valid TOML: ")
+    assert "is not valid TOML: " in fault
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""Slips in a configuration file: what was most likely meant, and what to write."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from mjrelay.configuration import suggestions
+from mjrelay.configuration.address import USUAL_PORT
+from mjrelay.configuration.redaction import redact
+
+_AT_LINE = re.compile(r" ?\((?:at line (\d+), column \d+|at end of document)\)")
+_CURLY = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‘’‚", "'"))  # noqa: RUF001
+_LOOKS_LIKE_SPACE = re.compile(r"[\xa0\u2000-\u200d\u202f\u2060\u3000\ufeff]")
+_HEADER = re.compile(r"\s*(\[\[?)([^\]#]*)")
+_GOOD_HEADER = re.compile(r"\s*\[\[? *[\w\"'-]+(?: *\. *[\w\"'-]+)* *\]")
+_ASSIGNMENT = re.compile(r"\s*([\w.\"'-]+)\s*=\s*(.*?)\s*$")
+_OTHER_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::\s*|\s)\s*(\S.*?)\s*$")
+# A value that needs no quotes more: a text, a number, true or false, a list or a table.
+_VALUE = re.compile(r"[\"'{].*|\d+(?:\.\d+)?|true|false|\[(?![0-9a-f:]*\]:).*", re.DOTALL)
+_WORDS_FOR_TRUTH = {
+    **dict.fromkeys(("true", "yes", "on"), "true"),
+    **dict.fromkeys(("false", "no", "off"), "false"),
+}
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
+
+# What options are called elsewhere, by the table they belong to.
+_CALLED_ELSEWHERE = {
+    "server": {
+        **dict.fromkeys(("cors", "cors_origin", "allow_origin"), "cors_origins"),
+        **dict.fromkeys(("prefix", "root", "url_prefix", "path"), "base_path"),
+    },
+    "camera": {
+        **dict.fromkeys(("framerate", "frame_rate", "rate", "frames"), "fps"),
+        **dict.fromkeys(("resolution", "width", "height"), 'size = "640x480"'),
+        **dict.fromkeys(("verify", "verify_ssl", "ssl_verify", "insecure"), "tls_verify"),
+        **dict.fromkeys(("on_demand", "demand"), 'mode = "demand"'),
+        **dict.fromkeys(("user", "login", "user_name"), "username"),
+        **dict.fromkeys(("retry", "retry_delay", "reconnect"), "retry_max"),
+        "timeout": "connect_timeout, first_frame_timeout or stall_timeout",
+        "pixel_format": "format",
+    },
+}
+_PORTS = ("port", "http_port", "listen_port")
+_HOSTS = ("host", "bind", "address", "ip", "listen_address", "interface")
+SOURCES = (
+    *("url", "uri", "address", "host", "ip", "input", "stream", "stream_url", "snapshot_url"),
+    *("device", "path", "video", "src", "rtsp", "mjpeg", "camera"),
+)
+"""What a camera's source is called elsewhere."""
+_COMMANDS = ("command", "exec", "cmd")
+_PASSWORDS = ("password", "pass", "passwd", "pwd", "pw", "secret", "passphrase")
+_INTO_A_FILE = (
+    "write the password into a file of its own, such as camera.pw, and here: "
+    'password_file = "camera.pw"'
+)
+
+
+def quoted(text: str) -> str:
+    """A text as TOML writes it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def unknown_option(table: str, key: str, value: object, known: Mapping[str, Sequence[str]]) -> str:
+    """What is wrong with an option that there is not.
+
+    Args:
+        table: "server", "camera", or empty for one that stands above all tables.
+        key: Its name.
+        value: Its value, which is shown only where it cannot be a secret.
+        known: The options there are, by their table.
+    """
+    said = _meant(table, key, value)
+    if said:
+        return said
+    for other, options in known.items():
+        if other != table and key in options:
+            head = "[camera.NAME], such as [camera.printer]" if other == "camera" else f"[{other}]"
+            return f"this option belongs below {head}"
+    names = list(known.get(table, known))
+    meant = _CALLED_ELSEWHERE.get(table, {}).get(key) or suggestions.close_to(key, names)
+    return "there is no such option" + (f"; did you mean {meant}?" if meant else "")
+
+
+def _meant(table: str, key: str, value: object) -> str:  # noqa: PLR0911 - cases
+    """What to write for an option that other programs have; empty for none of those."""
+    text = value if isinstance(value, str) else ""
+    if key in _PORTS:
+        port = int(value) if str(value).isdecimal() and len(str(value)) < 6 else USUAL_PORT  # type: ignore[call-overload]  # noqa: PLR2004
+        return _listen(f"0.0.0.0:{port}")
+    if key in _HOSTS and table != "camera":
+        host = f"[{text}]" if ":" in text else text
+        return _listen(f"{host or '0.0.0.0'}:{USUAL_PORT}")  # noqa: S104 - to be written by hand
+    if key in _PASSWORDS:
+        return _INTO_A_FILE
+    if table != "camera":
+        return _table_of_a_camera(key, value)
+    if key in SOURCES:
+        return (
+            f"write source = {quoted(redact(text) or 'http://192.168.1.200:8080/?action=stream')}"
+        )
+    if key in _COMMANDS:
+        return f"write source = {quoted(_command(text))}"
+    if key == "name":
+        name = _NOT_IN_NAMES.sub("-", text).strip("-") or "printer"
+        return f"write the name into the head of the table: [camera.{name}]"
+    return ""
+
+
+def _listen(address: str) -> str:
+    return (
+        f'write listen = ["{address}"] below [server] (0.0.0.0 lets the whole network watch, '
+        "127.0.0.1 this computer only)"
+    )
+
+
+def _command(text: str) -> str:
+    try:
+        return suggestions.read_source(f"exec:{text}").label
+    except ValueError:
+        return "exec:ffmpeg -i … -f mjpeg -"
+
+
+def _table_of_a_camera(key: str, value: object) -> str:
+    """What to write for a table that can only be a camera's."""
+    if key == "cameras":
+        names = [name for name, inner in value.items() if inner] if isinstance(value, dict) else []
+        return f"write [camera.{names[0] if names else 'NAME'}] as the head of a camera's table"
+    if isinstance(value, dict) and value.keys() & {"source", *SOURCES}:
+        return f"write [camera.{_NOT_IN_NAMES.sub('-', key)}]: a camera's table begins like that"
+    return ""
+
+
+def nameless_camera(options: Mapping[str, object], known: Sequence[str]) -> str:
+    """What is wrong with a table [camera] that holds options; empty if it holds tables only."""
+    odd = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    if odd.keys() & {*known, *SOURCES, *_COMMANDS, *_PASSWORDS, *_CALLED_ELSEWHERE["camera"]}:
+        return "write [camera.NAME] with a name of your choice, such as [camera.printer]"
+    return ""
+
+
+def cause(text: str, error: Exception) -> tuple[int, str]:
+    """Where a text is no TOML, and why.
+
+    Args:
+        text: The file's.
+        error: What the parser says.
+
+    Returns:
+        The number of the line, 0 if it is not known; and what to write, or what the parser says.
+    """
+    found = _AT_LINE.search(str(error))
+    lines = text.split("\n")
+    if not found:
+        return 0, str(error)
+    number = int(found[1]) if found[1] else max(1, len(text.rstrip().split("\n")))
+    line = lines[number - 1].partition("\r")[0] if number <= len(lines) else ""
+    said = _AT_LINE.sub("", str(error))
+    return number, _cause_in(line, said) or said
+
+
+def _cause_in(line: str, said: str) -> str:  # noqa: PLR0911 - cases
+    """What is wrong in a line, with what to write; empty where we cannot tell."""
+    if (straight := line.translate(_CURLY)) != line:
+        return f"write straight quotes: {_shown(straight)}"
+    if _LOOKS_LIKE_SPACE.search(line):
+        return "there is a character that only looks like a space: write the line anew"
+    header = _HEADER.match(line)
+    if header and not _GOOD_HEADER.match(line):
+        name = ".".join(_NOT_IN_NAMES.sub("-", part.strip()) for part in header[2].split("."))
+        return f"the head of a table looks like this: [{name.strip('-')}]"
+    if "twice" in said or "overwrite" in said:
+        return f"{_shown(line)} stands there twice: remove one, or give it another name"
+    if re.match(r"\s*(//|;|--|/\*)", line):
+        return "a comment begins with #"
+    if assignment := _ASSIGNMENT.match(line):
+        return _cause_in_value(*assignment.groups())
+    if other := _OTHER_ASSIGNMENT.match(line):
+        value = other[2]
+        return f"write {_shown(f'{other[1]} = {_as_value(value)}')}"
+    return ""
+
+
+def _cause_in_value(key: str, value: str) -> str:  # noqa: PLR0911 - cases
+    """What is wrong in the value of an option."""
+    if key in _PASSWORDS:
+        return _INTO_A_FILE
+    bare = re.sub(r"\s+#.*", "", value)
+    if not bare or bare.startswith("#"):
+        return f"the value of {key} is missing"
+    if truth := _WORDS_FOR_TRUTH.get(bare.lower()):
+        return f"write {key} = {truth}"
+    if bare[0] in "\"'":
+        if bare.count(bare[0]) % 2:
+            return f"the closing {bare[0]} is missing behind {key} ="
+        if "\\" in bare and bare[0] == '"':
+            return f"write each \\ twice behind {key} =, or put the text in '…'"
+        return f"there is something behind the closing quote of {key}"
+    if bare[-1] in ",;" and bare[0] not in "[{":
+        return f"write {_shown(f'{key} = {_as_value(bare[:-1])}')}, without {bare[-1]}"
+    if bare[0] == "[":
+        inside = bare.removeprefix("[").removesuffix("]")
+        items = [item.strip() for item in inside.split(",") if item.strip()]
+        listed = ", ".join(map(_as_value, items))
+        return f"write {_shown(f'{key} = [{listed}]')}"
+    if bare[0] == "{":
+        return ""
+    return f"put quotes around the value: {_shown(f'{key} = {_as_value(bare)}')}"
+
+
+def _as_value(text: str) -> str:
+    """A value as TOML writes it: with quotes, unless it has some or is a number."""
+    text = text.strip()
+    return text if _VALUE.fullmatch(text) else quoted(text)
+
+
+def _shown(line: str) -> str:
+    return suggestions.shorten(redact(line.strip()))

@@ -1,0 +1,326 @@
+"""Suggestions: what a person most likely meant by a SOURCE that is none.
+
+Each mistake that is known is told by a sentence that says what to write, ready to be copied.
+"""
+
+import difflib
+import ipaddress
+import re
+import shlex
+from collections.abc import Callable
+
+from mjrelay.configuration.address import (
+    Address,
+    CommandAddress,
+    HttpAddress,
+    parse_address,
+)
+from mjrelay.configuration.redaction import HIDDEN, CommandRedaction, redact
+
+# Characters of what a person wrote that are shown.
+_MOST_SHOWN = 200
+# What comes along when an address is copied from a page or a document.
+_INVISIBLE = " \t\r\n\xa0\u200b\u2060\ufeff"
+_QUOTES = "“”„‟«»‘’‚‹›`'\""  # noqa: RUF001
+
+_HTTP = re.compile(r"https?://", re.IGNORECASE)
+# From here on an address that begins with http:// is no longer its host.
+_AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+# A host with what is no port behind it: a user name and the beginning of a password, perhaps.
+_NO_PORT = re.compile(r"(?<=://)[^/?#\s:\[]*:(?!\d{0,5}(?:[/?#\s]|$))[^/?#\s]*")
+# What stands between a scheme and the rest, and what is written by mistake.
+_SCHEME = re.compile(r"([a-z][a-z0-9]{1,7})([:;]?[/\\]{1,4}|:)(.+)$", re.IGNORECASE | re.DOTALL)
+_TWICE = re.compile(r"(?:https?:/*)+(?=https?://)", re.IGNORECASE)
+_VIDEO_SCHEMES = {
+    **dict.fromkeys(("rtsp", "rtspt", "rtspu"), "rtsp"),
+    **dict.fromkeys(("rtsps", "rtspx"), "rtsps"),
+    **{name: name for name in ("rtmp", "rtmps", "rtmpt", "rtp", "udp", "tcp", "srt", "mmsh")},
+}
+# Two words are as close as that when one letter of four is another.
+_CLOSE = 0.75
+# Texts that are longer than any scheme or command are close to none, and slow to compare.
+_MOST_COMPARED = 40
+
+# A host and what may follow it, where there is no http:// before it: one with a dot or a port.
+_HOST = re.compile(
+    r"(?:[^/?#\s]*@)?(?:[\w-]+(?:\.[\w-]+)+\.?|localhost|\[[0-9a-f:.%\w-]+\]|[\w-]+(?=:\d|/.*[?=.]))"
+    r"(?::\d{0,5})?(?=[/?#]|$)",
+    re.IGNORECASE,
+)
+_DEVICE = re.compile(
+    r"(?:v4l2?:(?://)?)?/?(?:dev/)?(?:video[ _-]?(\d{0,3})|(\d{1,2}))$", re.IGNORECASE
+)
+_IS_DEVICE = re.compile(r"/dev/video\d+$")
+_USB_IDS = re.compile(r"(?:.*\bID )?([0-9a-f]{4}:[0-9a-f]{4})(?:$| )", re.IGNORECASE)
+_PORT = re.compile(r":?(\d{3,5})$")
+_CONFIG_FILE = re.compile(r"[^?#]*\.(?:toml|conf|cfg|ini|ya?ml)$", re.IGNORECASE)
+_FILM = re.compile(r"(?:file:(?://)?)?([^?#]*\.(?:mp4|mkv|avi|mov|webm|mpg|h264))$", re.IGNORECASE)
+_PROGRAM = re.compile(
+    r"(?:\S*/)?(?:ffmpeg|gst-launch-1\.0|(?:rpicam|libcamera)-\w+|raspivid|raspistill|gphoto2)\s"
+)
+_TESTCARD = re.compile(r"test[ _-]?(?:card|pattern|picture|src)?:?", re.IGNORECASE)
+
+_YOUR_CAMERAS = "your camera's address"
+_PLACEHOLDERS = {
+    "PRINTER": "your printer's address",
+    "MJRELAY": "the address of the computer that mjrelay runs on",
+    **dict.fromkeys(
+        ("CAMERA", "HOST", "HOSTNAME", "IP", "ADDRESS", "URL", "EXAMPLE"), _YOUR_CAMERAS
+    ),
+}
+_PLACEHOLDER = re.compile(rf"(?:^|://|\s)(?:[^/?#@\s]*@)?({'|'.join(_PLACEHOLDERS)})(?=[:/?#\s]|$)")
+_OTHER_PLACEHOLDERS = (
+    (re.compile(r"USER:PASSWORD@"), "write your user name and password for USER:PASSWORD"),
+    (re.compile(r"://[^/?#]*:PORT\b"), "write the number of the port for PORT"),
+    (re.compile(r"/dev/videoN$"), "write a number for N: `mjrelay devices` lists the cameras"),
+    (
+        re.compile(r"usb:VVVV:PPPP"),
+        "write your camera's numbers for VVVV:PPPP: `mjrelay devices` lists them",
+    ),
+    (
+        re.compile(r"://[^/?#]*\d\.[xX]+\b|://[^/?#]*\.[xX]+\.[xX]+"),
+        "write your camera's own numbers for x (your router shows its address)",
+    ),
+    (re.compile(r"…|://\.\.\."), "write the whole address, without …"),
+)
+_ESCAPES = (
+    "in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D, : as %3A, "
+    "% as %25 and a space as %20"
+)
+
+
+class Mistake(ValueError):
+    """A value that is wrong in a way we know. Its message is a whole sentence without secrets.
+
+    Args:
+        why: What is wrong.
+        guess: What to write instead, without secrets; empty where we cannot tell.
+        is_sure: Whether nothing else can have been meant.
+    """
+
+    def __init__(self, why: str, guess: str = "", *, is_sure: bool = False) -> None:
+        super().__init__(why)
+        self._why = why
+        self._guess = guess
+        self._is_sure = is_sure
+
+    def sentence(self, quote: Callable[[str], str]) -> str:
+        """What to tell the person, with what to write quoted for the place where it is written."""
+        if not self._guess:
+            return self._why
+        guess = quote(self._guess)
+        note = f" ({HIDDEN} stands for what is not shown here)" if HIDDEN in guess else ""
+        return (
+            f"{self._why}: {f'write {guess}' if self._is_sure else f'did you mean {guess}?'}{note}"
+        )
+
+
+def explain(error: ValueError, value: str, quote: Callable[[str], str]) -> str:
+    """What is wrong with a value, for the person who wrote it.
+
+    Args:
+        error: A Mistake, or a ValueError that says what was expected.
+        value: What was written, without secrets.
+        quote: Quotes a text for the place where it is written.
+    """
+    if isinstance(error, Mistake):
+        return error.sentence(quote)
+    return f"expected {error}, got {value}"
+
+
+def read_source(text: str) -> Address:
+    """Read a SOURCE as a person wrote it. Raises Mistake, or ValueError with what was expected."""
+    text = text.strip(_INVISIBLE)
+    for recognise in _MISTAKES:
+        if mistake := recognise(text):
+            raise mistake
+    return parse_address(text)
+
+
+def shown(text: str) -> str:
+    """What a person wrote as it may be shown: without secrets, and not too much of it."""
+    if text.lower().startswith("exec:"):
+        # Its quotes may be what is wrong, so that its words cannot be told apart.
+        return shorten("exec:" + " ".join(CommandRedaction(text[len("exec:") :].split()).words))
+    if "://" not in text and "@" in text:
+        text = f"{HIDDEN}@{text.rpartition('@')[2]}"
+    return shorten(_NO_PORT.sub(HIDDEN, redact(text)))
+
+
+def shorten(text: str) -> str:
+    """The text, or its beginning. What is secret must have been hidden before."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def close_to(word: str, known: list[str]) -> str:
+    """The known word that is most likely meant; empty if none is close."""
+    if len(word) > _MOST_COMPARED:
+        return ""
+    return next(iter(difflib.get_close_matches(word, known, 1, _CLOSE)), "")
+
+
+def _no_text(text: str) -> Mistake | None:
+    """What cannot be any kind of source."""
+    if not text:
+        return Mistake("a source is missing: it is empty; try testcard:")
+    if "\0" in text:
+        return Mistake("a source holds no NUL character")
+    return None
+
+
+def _quoted(text: str) -> Mistake | None:
+    inside = text.strip(_QUOTES)
+    if inside and inside != text and text[0] in _QUOTES:
+        return Mistake("the quotes are not the shell's own, or are doubled", shown(inside))
+    return None
+
+
+def _placeholder(text: str) -> Mistake | None:
+    if found := _PLACEHOLDER.search(text):
+        name = found[1]
+        return Mistake(
+            f"write {_PLACEHOLDERS[name]} for {name}, such as 192.168.1.200 (your router shows it)"
+        )
+    for pattern, sentence in _OTHER_PLACEHOLDERS:
+        if pattern.search(text):
+            return Mistake(sentence)
+    return None
+
+
+def _config_file(text: str) -> Mistake | None:
+    if _CONFIG_FILE.match(text) and "://" not in text and not text.lower().startswith("exec:"):
+        return Mistake(f"{shown(text)} is no source: did you mean --config {shlex.quote(text)}?")
+    return None
+
+
+def _device(text: str) -> Mistake | None:
+    if _IS_DEVICE.match(text):
+        return None
+    if found := _DEVICE.match(text):
+        return Mistake(
+            f"{text} is no source (`mjrelay devices` lists the cameras of this computer)",
+            f"/dev/video{found[1] or found[2] or 0}",
+        )
+    if found := _USB_IDS.match(text):
+        return Mistake(f"{shown(text)} is no source", f"usb:{found[1].lower()}")
+    return None
+
+
+def _port(text: str) -> Mistake | None:
+    if found := _PORT.match(text):
+        return Mistake(f"{text} is no source: did you mean --port {found[1]}?")
+    return None
+
+
+def _password(text: str) -> Mistake | None:
+    """A password that ends the host, so that another host would be asked, and shown to everyone."""
+    found = _AUTHORITY.match(text)
+    if not found or "@" not in text[found.end() :]:
+        return None
+    authority = re.sub(r"\[[^\]@]*\]", "", found[1])
+    if "@" in authority or ":" in authority:
+        return Mistake(
+            f"there is an @ behind the host's first /, ? or #: {_ESCAPES}; elsewhere write that "
+            "@ as %40"
+        )
+    return None
+
+
+def _film(text: str) -> Mistake | None:
+    found = _FILM.match(text)
+    if not found or ("://" in text and not text.startswith("file:")):
+        return None
+    if text.lower().startswith("exec:") or _PROGRAM.match(text):
+        return None
+    return Mistake(
+        f"{shown(text)} is a file, which ffmpeg can play",
+        _ffmpeg(f"-re -stream_loop -1 -i {shlex.quote(found[1])}"),
+    )
+
+
+def _program(text: str) -> Mistake | None:
+    if not _PROGRAM.match(text):
+        return None
+    try:
+        return Mistake("a program is written as exec:…", CommandAddress.parse(f"exec:{text}").label)
+    except ValueError:
+        return None
+
+
+def _testcard(text: str) -> Mistake | None:
+    if text.lower() != "testcard:" and (_TESTCARD.fullmatch(text) or close_to(text, ["testcard:"])):
+        return Mistake(f"{text} is no source", "testcard:")
+    return None
+
+
+def _scheme(text: str) -> Mistake | None:
+    """A scheme that is misspelled, or one that ffmpeg can open."""
+    found = _SCHEME.match(text)
+    if not found:
+        return None
+    word, between, rest = found[1].lower(), found[2], found[3].lstrip("/\\")
+    if "\\" in between:
+        rest = rest.replace("\\", "/")
+    if word in _VIDEO_SCHEMES and ":" in between and (between != ":" or not rest[0].isdecimal()):
+        return _video(_VIDEO_SCHEMES[word], rest)
+    if once := _TWICE.match(text):
+        return Mistake("http:// stands there twice", shown(text[once.end() :]))
+    if word in ("http", "https"):
+        right = between == "://" and found[3] == rest
+        return None if right else _http(word, rest)
+    meant = close_to(word, ["http", "https", *_VIDEO_SCHEMES])
+    if not meant or len(between) < len(":/"):
+        return None
+    return _video(meant, rest) if meant in _VIDEO_SCHEMES else _http(meant, rest)
+
+
+def _http(scheme: str, rest: str) -> Mistake | None:
+    guess = f"{scheme}://{rest}"
+    try:
+        HttpAddress.parse(guess)
+    except ValueError:
+        return None
+    return _password(guess) or Mistake(f"{scheme}:// is misspelled", redact(guess))
+
+
+def _video(scheme: str, rest: str) -> Mistake:
+    over_tcp = "-rtsp_transport tcp " if scheme.startswith("rtsp") else ""
+    command = _ffmpeg(f"{over_tcp}-i {shlex.quote(f'{scheme}://{rest}')}")
+    return Mistake(
+        f"mjrelay does not open {scheme}:// itself, but ffmpeg does", command, is_sure=True
+    )
+
+
+def _ffmpeg(from_where: str) -> str:
+    """A source in which ffmpeg makes pictures of what it reads, without secrets."""
+    command = f"exec:ffmpeg -nostdin -loglevel error {from_where} -an -q:v 5 -f mjpeg -"
+    return CommandAddress.parse(command).label
+
+
+def _no_scheme(text: str) -> Mistake | None:
+    """An address without http:// before it."""
+    rest = re.sub(r"^:?//", "", text)
+    with_brackets = _in_brackets(rest)
+    if not with_brackets and not _HOST.match(rest):
+        return None
+    scheme = "https" if re.search(r"^[^/?#]*:(?:8?443)(?=[/?#]|$)", rest) else "http"
+    guess = f"{scheme}://{with_brackets or rest}"
+    try:
+        HttpAddress.parse(guess)
+    except ValueError:
+        return None
+    return _password(guess) or Mistake(f"{scheme}:// is missing", redact(guess))
+
+
+def _in_brackets(text: str) -> str:
+    """An IPv6 address as a URL has it; empty for anything else."""
+    try:
+        return f"[{ipaddress.IPv6Address(text)}]/"
+    except ValueError:
+        return ""
+
+
+_MISTAKES = (
+    *(_no_text, _quoted, _placeholder, _config_file, _device, _port, _password),
+    *(_program, _film, _testcard, _scheme, _no_scheme),
+)
