@@ -1,21 +1,30 @@
 """The commands: run, check, probe, devices, reset, install-service, uninstall-service."""
 
-import argparse
 import asyncio
+import contextlib
 import gc
+import io
 import itertools
 import json
 import logging
 import re
 import resource
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mjrelay import __version__
-from mjrelay.configuration.address import Address, ListenAddress, V4l2Address, parse_address
-from mjrelay.configuration.redaction import redact
+from mjrelay.command_line import Options, UsageError, parse, unquoted_command
+from mjrelay.configuration.address import Address, ListenAddress, V4l2Address
+from mjrelay.configuration.suggestions import (
+    Mistake,
+    explain,
+    odd_device,
+    read_source,
+    shown,
+)
 from mjrelay.configuration.tables import (
     SYSTEM_CONFIG,
     Config,
@@ -26,12 +35,17 @@ from mjrelay.configuration.tables import (
     with_listen,
 )
 from mjrelay.errors import ConfigError, ListenError, RemedyFailed
+from mjrelay.greeting import greeting
+
+if TYPE_CHECKING:
+    from mjrelay.web.listening import Listener
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_MAX_SECONDS = 86_400.0
-
 _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
+_ODDLY_NAMED_SOURCE = re.compile(
+    r"([^=:/?#]*)=((?:https?|rtsps?|usb|testcard|exec):.*|/dev/.*|\s*)$", re.DOTALL | re.IGNORECASE
+)
 _NOTHING_TO_DO = f"""\
 There is nothing to relay yet. Try a moving test picture:
 
@@ -43,20 +57,18 @@ or your camera:
 
 or write a configuration to ./mjrelay.toml or {SYSTEM_CONFIG}.
 """
-_SOURCES = """\
-SOURCE is one of:
-  http://HOST:PORT/PATH, https://…   a camera; http://USER:PASSWORD@HOST/… logs in
-  /dev/video0, /dev/v4l/by-id/…      a camera of this computer
-  usb:VVVV:PPPP[:SERIAL]             the same by its USB ids; `mjrelay devices` lists them
-  testcard:                          a moving picture; testcard:?size=1280x720&fps=30
-  exec:COMMAND ARG…                  a program that writes MJPEG to its standard output
-Quote a SOURCE that holds ?, & or spaces. NAME=SOURCE names the camera.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a person typed may hold bytes that are no text; so may what a camera sends.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = parse(arguments)
+    except UsageError as error:
+        sys.exit(_complain(str(error), status=USAGE))
     say_why = _tell_the_log if options.command == "run" else _complain
     try:
         sys.exit(_run(options))
@@ -64,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(say_why(*error.faults, status=USAGE))
     except ListenError as error:
         sys.exit(say_why(str(error), status=FAILED))
+    except ImportError as error:
+        sys.exit(say_why(f"mjrelay is not installed completely: {error}", status=FAILED))
     except BrokenPipeError:
         sys.stderr.close()  # the program that read our output has ended
         sys.exit(FAILED)
@@ -71,85 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mjrelay",
-        description="One camera connection in, any number of MJPEG viewers out.",
-    )
-    parser.add_argument("--version", action="version", version=f"mjrelay {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = _command(commands, "run", "serve cameras until SIGTERM or SIGINT", epilog=_SOURCES)
-    run.add_argument("-c", "--config", type=Path, metavar="FILE", help="a TOML configuration")
-    run.add_argument(
-        "--listen",
-        action="append",
-        metavar="ADDR",
-        help="HOST:PORT, [IPV6]:PORT or unix:/PATH instead of the configured ones; repeatable",
-    )
-    run.add_argument("-v", "--verbose", action="store_true", help="log every retry as well")
-    run.add_argument("sources", nargs="*", metavar="[NAME=]SOURCE")
-
-    checking = _command(commands, "check", "print every fault of a configuration")
-    checking.add_argument("-c", "--config", type=Path, metavar="FILE", help="a TOML configuration")
-    checking.add_argument(
-        "--dump", action="store_true", help="print the effective configuration, without secrets"
-    )
-
-    probe = _command(commands, "probe", "open a source once and report on it", epilog=_SOURCES)
-    probe.add_argument("source", metavar="SOURCE")
-    probe.add_argument(
-        "--seconds", type=_duration, default=5.0, metavar="N", help="watch N seconds (default: 5)"
-    )
-    probe.add_argument("--json", action="store_true", help="print JSON")
-
-    devices = _command(commands, "devices", "list the cameras of this computer and what uses them")
-    devices.add_argument("--json", action="store_true", help="print JSON")
-
-    reset = _command(commands, "reset", "reset a USB camera, as if its cable had been pulled")
-    reset.add_argument("device", metavar="DEVICE", help="/dev/video0, /dev/v4l/… or usb:VVVV:PPPP")
-    reset.add_argument(
-        "--force", action="store_true", help="even if another program has it open, and so loses it"
-    )
-
-    install = _command(
-        commands, "install-service", "make a systemd service of this program, and start it"
-    )
-    install.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"serve this instead of {SYSTEM_CONFIG}"
-    )
-    uninstall = _command(commands, "uninstall-service", "stop the service and remove its files")
-    for command in (install, uninstall):
-        command.add_argument("--dry-run", action="store_true", help="only print what would be done")
-    return parser
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < _MAX_SECONDS:
-        raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
-    return seconds
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    help: str,  # noqa: A002 - argparse's word
-    epilog: str | None = None,
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(options: Options) -> int:
     others = {
         "check": _check,
         "probe": _probe,
@@ -161,7 +97,13 @@ def _run(options: argparse.Namespace) -> int:
     if command := others.get(options.command):
         return command(options)
     if options.sources and options.config:
-        raise ConfigError("give either sources or --config, not both")
+        both = "give either sources or --config, not both"
+        raise ConfigError(unquoted_command(options.words) or both)
+    if options.insecure and not options.sources:
+        raise ConfigError(
+            "--insecure is for sources on the command line: in a configuration, write "
+            "tls_verify = false below [camera.NAME]"
+        )
     path = None if options.sources else options.config or find_config()
     if not options.sources and path is None:
         return _complain(_NOTHING_TO_DO, status=USAGE)
@@ -201,7 +143,7 @@ def _serve(read: Callable[[], Config], *, can_reload: bool, verbose: bool) -> in
     take_variables()
     inheritance = Inheritance()
     with listening(config.server, inheritance) as listeners:
-        _greet([listener.address for listener in listeners])
+        _greet(listeners, config.server.base_path)
         # The modules that are loaded by now stay. If the garbage collector searched them when many
         # clients come at once, that would hold up all of them for 25 ms (measured).
         gc.freeze()
@@ -215,36 +157,40 @@ def _allow_many_clients() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _greet(addresses: list[ListenAddress]) -> None:
-    """On a terminal, print the addresses to open in a browser."""
+def _greet(listeners: "list[Listener]", base_path: str) -> None:
+    """On a terminal, say where to watch."""
     if sys.stderr.isatty():
-        for address in addresses:
-            if not address.path:
-                host = address.host if address.host not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104
-                print(f"Watch at http://{ListenAddress(host, address.port)}/", file=sys.stderr)
+        for line in greeting(
+            [(listener.address, listener.camera) for listener in listeners], base_path
+        ):
+            print(line, file=sys.stderr)
 
 
-def _configured(options: argparse.Namespace, path: Path | None) -> Config:
+def _configured(options: Options, path: Path | None) -> Config:
     """The configuration that a `run` command line asks for.
 
     Args:
         options: The command line.
         path: The file to read; None if the command line names sources instead.
     """
-    listen = _listen_addresses(options.listen or [])
+    listen = _listen_addresses(options.listen or [], options.port)
     if path is None:
-        return config_of(_named_sources(options.sources), listen)
+        sources = _named_sources(options.sources)
+        return config_of(sources, listen, tls_verify=not options.insecure)
     config = load_config(path)
     return with_listen(config, listen) if listen else config
 
 
-def _listen_addresses(texts: list[str]) -> tuple[ListenAddress, ...]:
+def _listen_addresses(texts: list[str], port: int | None) -> tuple[ListenAddress, ...]:
+    """The addresses of --listen and --port: the port is that of an address without one."""
+    if port is not None and not texts:
+        texts = [str(port)]
     addresses, faults = [], []
     for text in texts:
         try:
-            addresses.append(ListenAddress.parse(text))
+            addresses.append(ListenAddress.parse(text, usual_port=port))
         except ValueError as error:
-            faults.append(f"--listen: expected {error}, got {text}")
+            faults.append(f"--listen: expected {error}, got {shown(text)}")
     if faults:
         raise ConfigError(*faults)
     return tuple(addresses)
@@ -260,21 +206,42 @@ def _named_sources(texts: list[str]) -> dict[str, Address]:
     faults = [f"two cameras are named {name}" for name in set(given) if given.count(name) > 1]
     sources = {}
     for number, (name, source) in enumerate(named, 1):
+        which = f"source {number}: " if len(texts) > 1 else ""
         try:
-            sources[name or next(free)] = parse_address(source)
+            if not name:
+                _refuse_odd_name(source)
+            sources[name or next(free)] = read_source(source)
         except ValueError as error:
-            faults.append(f"source {number}: expected {error}, got {redact(source)}")
+            faults.append(which + explain(error, shown(source), shlex.quote))
+    if faults and (meant := unquoted_command(texts)):
+        raise ConfigError(meant)
     if faults:
         raise ConfigError(*faults)
     return sources
 
 
-def _check(options: argparse.Namespace) -> int:
-    path = options.config or find_config()
+def _refuse_odd_name(text: str) -> None:
+    """Raise Mistake for a source with a name in front of it that is none."""
+    match = _ODDLY_NAMED_SOURCE.match(text)
+    if not match:
+        return
+    name, source = match.groups()
+    if not source:
+        raise Mistake(
+            f"{shown(text)} lacks a source: write NAME=SOURCE without spaces around the ="
+        )
+    good = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "camera"
+    raise Mistake("a name has letters, digits, - and _", f"{good}={shown(source)}")
+
+
+def _check(options: Options) -> int:
+    if options.config and options.file:
+        raise ConfigError("give one FILE, with --config or without")
+    path = options.config or options.file or find_config()
     if path is None:
         return _complain(
             f"There is no configuration at ./mjrelay.toml or {SYSTEM_CONFIG}; "
-            "name one with --config FILE.",
+            "name one: mjrelay check FILE",
             status=USAGE,
         )
     config = load_config(path)
@@ -288,13 +255,13 @@ def _check(options: argparse.Namespace) -> int:
     return OK
 
 
-def _probe(options: argparse.Namespace) -> int:
+def _probe(options: Options) -> int:
     from mjrelay.probe import Report, probe  # noqa: PLC0415
     from mjrelay.service.logs import set_up_logs  # noqa: PLC0415
 
     set_up_logs(logging.WARNING)  # all else is in the report
     [(_, address)] = _named_sources([options.source]).items()
-    config = config_of({"camera": address}, ())
+    config = config_of({"camera": address}, (), tls_verify=not options.insecure)
 
     async def probing() -> Report:
         # A program that the probe has started must be ended with it.
@@ -312,7 +279,7 @@ def _probe(options: argparse.Namespace) -> int:
     return OK if report.pictures else FAILED
 
 
-def _devices(options: argparse.Namespace) -> int:
+def _devices(options: Options) -> int:
     from mjrelay.devices.computer import Devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
     from mjrelay.devices.inventory import capture_devices  # noqa: PLC0415
 
@@ -329,14 +296,16 @@ def _devices(options: argparse.Namespace) -> int:
     return OK
 
 
-def _reset(options: argparse.Namespace) -> int:
+def _reset(options: Options) -> int:
     from mjrelay.devices.computer import Devices  # noqa: PLC0415 - v4l2py: 0.1 s to load
     from mjrelay.devices.resetting import reset_unless_held  # noqa: PLC0415
 
     try:
         address = V4l2Address.parse(options.device)
     except ValueError as error:
-        raise ConfigError(f"expected /dev/videoN or {error}, got {options.device}") from error
+        meant = odd_device(options.device)
+        expected = f"expected /dev/videoN or {error}, got {shown(options.device)}"
+        raise ConfigError(meant.sentence(shlex.quote) if meant else expected) from error
     devices = Devices()
     _progress(f"resetting {address.label} …")
     try:
@@ -357,18 +326,28 @@ def _reset(options: argparse.Namespace) -> int:
     return OK
 
 
-def _change_service(options: argparse.Namespace) -> int:
+def _change_service(options: Options) -> int:
     from mjrelay.installing import service, steps  # noqa: PLC0415 - for these commands only
 
     try:
         computer = steps.this_computer(dry_run=options.dry_run)
         if options.command == "install-service":
             service.install(computer, service.this_program(), options.config)
+            _invite(options.config or SYSTEM_CONFIG)
         else:
             service.uninstall(computer)
     except steps.InstallError as error:
         return _complain(str(error), status=FAILED)
     return OK
+
+
+def _invite(path: Path) -> None:
+    """Say where to watch what the service serves, and how to let others watch."""
+    with contextlib.suppress(ConfigError):  # there is none yet: it was a dry run
+        server = load_config(path, with_secrets=False).server
+        alone = [(address, camera) for camera, address in server.camera_listen.items()]
+        every = [(address, "") for address in server.listen]
+        print(*greeting([*every, *alone], server.base_path, service=path), sep="\n")
 
 
 def _progress(text: str) -> None:

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,11 +84,14 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
     "arguments",
     [
         [],
-        ["serve"],
+        ["nonsense"],
         ["run", "--colour"],
         ["probe"],
         ["probe", "testcard:", "b"],
         ["devices", "x"],
+        ["check", "a", "b"],
+        ["run", "--port", "65536"],
+        ["run", "--port", "many"],
         ["reset"],
         ["reset", "/dev/video0", "/dev/video1"],
     ],
@@ -214,11 +218,147 @@ def test_sources_and_a_file_are_a_fault(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_every_source_that_is_none_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status("run", "printer", "testcard:", "b=rtsp://u:secret@printer/") == 2
+    assert status("run", "printer", "testcard:", "b=gopher://u:secret@printer/") == 2
     assert capsys.readouterr().err == (
         f"source 1: expected {SOURCES}, got printer\n"
-        f"source 3: expected {SOURCES}, got rtsp://***@printer/\n"
+        f"source 3: expected {SOURCES}, got gopher://***@printer/\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        (
+            ["192.168.1.200:8080/?action=stream"],
+            "http:// is missing: did you mean 'http://192.168.1.200:8080/?action=stream'?",
+        ),
+        (
+            ["a=testcard:", "b=htp://printer/"],
+            "source 2: http:// is misspelled: did you mean http://printer/?",
+        ),
+        (
+            ["rtsp://192.168.1.70/stream1"],
+            (
+                "mjrelay does not open rtsp:// itself, but ffmpeg does: write 'exec:ffmpeg "
+                "-nostdin -loglevel error -rtsp_transport tcp -i rtsp://192.168.1.70/stream1 -an "
+                "-q:v 5 -f mjpeg -'"
+            ),
+        ),
+        (
+            ["video0"],
+            (
+                "video0 is no source (`mjrelay devices` lists the cameras of this computer): "
+                "did you mean /dev/video0?"
+            ),
+        ),
+        (
+            ["http://PRINTER:8080/?action=stream"],
+            (
+                "write your printer's address for PRINTER, such as 192.168.1.200 (your router "
+                "shows it)"
+            ),
+        ),
+        (["mjrelay.toml"], "mjrelay.toml is no source: did you mean --config mjrelay.toml?"),
+        (
+            ["my printer=http://u:secret@printer/"],
+            (
+                "a name has letters, digits, - and _: did you mean 'my-printer=http://***@printer/'?"
+                " (*** stands for what is not shown here)"
+            ),
+        ),
+        (["ö=testcard:"], "a name has letters, digits, - and _: did you mean camera=testcard:?"),
+        (
+            ["printer=", "http://printer/"],
+            "source 1: printer= lacks a source: write NAME=SOURCE without spaces around the =",
+        ),
+        (["="], "= lacks a source: write NAME=SOURCE without spaces around the ="),
+        (["exec:cat", "film"], "put quotes around the command: mjrelay run 'exec:cat film'"),
+    ],
+)
+def test_a_source_that_is_none_is_answered_with_what_was_meant(
+    sources: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("run", *sources) == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
+    if len(sources) == 1:
+        assert status("probe", *sources) == 2
+        assert capsys.readouterr().err == f"{sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listen"),
+    [
+        (["--port", "8081"], [ListenAddress("127.0.0.1", 8081)]),
+        (["--listen", "8081"], [ListenAddress("127.0.0.1", 8081)]),
+        (["--listen", ":8081"], [ListenAddress("", 8081)]),
+        (["--listen", "localhost"], [ListenAddress("localhost", 8080)]),
+        (["--listen", "0.0.0.0", "--port", "8081"], [ListenAddress("0.0.0.0", 8081)]),
+        (["--listen", "[::]", "--port", ":8081"], [ListenAddress("::", 8081)]),
+    ],
+)
+def test_a_port_or_a_host_alone_is_enough(
+    served: list[Config], arguments: list[str], listen: list[ListenAddress]
+) -> None:
+    assert status("run", "testcard:", *arguments) == 0
+    assert [*served[0].server.listen] == listen
+
+
+def test_any_certificate_is_taken_where_that_is_said(served: list[Config]) -> None:
+    assert status("run", "https://camera/") == status("run", "--insecure", "https://camera/") == 0
+    assert [config.cameras["camera"].tls_verify for config in served] == [True, False]
+
+
+def test_a_configuration_says_itself_which_certificates_are_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("mjrelay.toml").write_text(CARD)
+    assert status("run", "--insecure") == 2
+    assert "write tls_verify = false below [camera.NAME]" in capsys.readouterr().err
+
+
+def test_a_part_that_is_missing_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mjrelay.devices.inventory", None)
+    assert status("devices") == 1
+    assert capsys.readouterr().err.startswith("mjrelay is not installed completely: ")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "\udcff",
+        "exec:\udcff",
+        "/dev/\udcff",
+        "http://\udcff/",
+        "a=\udcff",
+        "--\udcff",
+        "--listen=\udcff",
+        "-c\udcff",
+        "",
+        "=",
+        "a=",
+        "=a",
+        "-",
+        "---",
+        "x" * 2**20,
+        "http://" + "@" * 2**20,
+        "exec:" + "'" * 2**20,
+        "exec:" + "'a' " * 2**16,
+        "--" + "x" * 2**20,
+        "\0",
+    ],
+    ids=lambda word: ascii(word[:20]),
+)
+@pytest.mark.parametrize("command", ["run", "check", "reset", ""])
+def test_no_word_is_a_traceback(
+    served: list[Config], command: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = status(*([command] if command else []), word)
+    assert code == 2 or served or command == "reset"
+    printed = capsys.readouterr()
+    assert printed.err or served
+    assert len(printed.err) < 3000 or command == "check"  # the path of its file
 
 
 @pytest.mark.parametrize("address", ["nowhere", ":65536", "unix:relative"])
@@ -252,6 +392,14 @@ def test_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None
     Path("mjrelay.toml").write_text(CARD)
     assert status("check") == 0
     assert capsys.readouterr().out == "mjrelay.toml: no faults; cameras: front\n"
+
+
+def test_check_takes_a_file_without_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.toml").write_text(CARD)
+    assert status("check", "my.toml") == 0
+    assert capsys.readouterr().out == "my.toml: no faults; cameras: front\n"
+    assert status("check", "--config", "my.toml", "my.toml") == 2
+    assert capsys.readouterr().err == "give one FILE, with --config or without\n"
 
 
 def test_check_prints_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -486,7 +634,13 @@ def test_a_reset_that_fails_says_what_is_missing(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("text", ["video0", "usb:46d:825", "testcard:", "http://printer/"])
+def test_reset_says_which_device_was_meant(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("reset", "video0") == 2
+    assert capsys.readouterr().err.endswith("did you mean /dev/video0?\n")
+    assert desk.looks == []
+
+
+@pytest.mark.parametrize("text", ["usb:46d:825", "testcard:", "http://printer/"])
 def test_reset_refuses_what_is_no_device(
     desk: Desk, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -547,3 +701,40 @@ def test_a_probe_watches_so_that_every_picture_is_encoded(
     report = json.loads(capsys.readouterr().out)
     assert report["pictures"] > 2, "unwatched it were one a second"
     assert report["facts"]["mode"] == "YUYV 64x48 at 30 fps"
+
+
+# install-service
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """Collect the configurations that would be served, without installing anything."""
+    configs: list[Path | None] = []
+    monkeypatch.setattr("mjrelay.installing.steps.this_computer", lambda **_options: None)
+    monkeypatch.setattr("mjrelay.installing.service.this_program", list)
+    monkeypatch.setattr(
+        "mjrelay.installing.service.install",
+        lambda _computer, _program, config: configs.append(config),
+    )
+    return configs
+
+
+def test_who_has_installed_it_is_told_where_to_watch_and_how_to_let_others(
+    installed: list[Path | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("my.toml").write_text(f'[server]\nlisten = ["127.0.0.1:8081"]\n{CARD}')
+    assert status("install-service", "--config", "my.toml") == 0
+    assert installed == [Path("my.toml")]
+    assert capsys.readouterr().out.splitlines() == [
+        "Watch at http://127.0.0.1:8081/",
+        (
+            'Only this computer can watch. To let others: listen = ["0.0.0.0:8081"] in my.toml, '
+            "then: sudo systemctl restart mjrelay"
+        ),
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_dry_run_invites_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("install-service", "--dry-run", "--config", "missing.toml") == 0
+    assert capsys.readouterr().out == ""

@@ -12,7 +12,7 @@ import pytest
 
 import mjrelay
 from mjrelay.camera.condition import State
-from mjrelay.cli import _parser
+from mjrelay.command_line import UsageError, make_parser
 from mjrelay.configuration.address import parse_address
 from mjrelay.configuration.tables import load_config
 
@@ -152,8 +152,8 @@ def test_commands_are_commands(page: Path, line: str) -> None:
     if arguments in (["run"], ["check"], ["probe"], ["devices"], ["reset"]):
         return  # the command's name, in a sentence
     try:
-        _parser().parse_args(arguments)
-    except SystemExit:
+        make_parser().parse_args(arguments)
+    except (UsageError, SystemExit):
         pytest.fail(f"{name_of(page)}: not understood: {command}")
 
 

@@ -277,7 +277,7 @@ class ListenAddress:
     path: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> "ListenAddress":
+    def parse(cls, text: str, *, usual_port: int | None = None) -> "ListenAddress":
         """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `unix:/PATH`, or a port or IP address alone.
 
         A port alone is for this computer only, as nobody has said otherwise.
@@ -290,7 +290,7 @@ class ListenAddress:
         if _is_port(text):
             return cls(USUAL_HOST, int(text))
         if text.lower() == "localhost" or _is_ip_address(text):
-            return cls(text.strip("[]"), USUAL_PORT)
+            return cls(text.strip("[]"), USUAL_PORT if usual_port is None else usual_port)
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not (colon and _is_port(port)) or (":" in host and not bracketed):

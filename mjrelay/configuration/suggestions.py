@@ -147,9 +147,9 @@ def shown(text: str) -> str:
     return shorten(_NO_PORT.sub(HIDDEN, redact(text)))
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = _MOST_SHOWN) -> str:
     """The text, or its beginning. What is secret must have been hidden before."""
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def close_to(word: str, known: list[str]) -> str:
@@ -193,7 +193,8 @@ def _config_file(text: str) -> Mistake | None:
     return None
 
 
-def _device(text: str) -> Mistake | None:
+def odd_device(text: str) -> Mistake | None:
+    """A camera of this computer, written in another way than we do."""
     if _IS_DEVICE.match(text):
         return None
     if found := _DEVICE.match(text):
@@ -321,6 +322,6 @@ def _in_brackets(text: str) -> str:
 
 
 _MISTAKES = (
-    *(_no_text, _quoted, _placeholder, _config_file, _device, _port, _password),
+    *(_no_text, _quoted, _placeholder, _config_file, odd_device, _port, _password),
     *(_program, _film, _testcard, _scheme, _no_scheme),
 )

@@ -389,17 +389,23 @@ def with_listen(config: Config, listen: tuple[ListenAddress, ...]) -> Config:
     return replace(config, server=replace(config.server, listen=listen))
 
 
-def config_of(sources: Mapping[str, Address], listen: tuple[ListenAddress, ...]) -> Config:
+def config_of(
+    sources: Mapping[str, Address], listen: tuple[ListenAddress, ...], *, tls_verify: bool = True
+) -> Config:
     """The configuration for a command line that names sources.
 
     Args:
         sources: By the names of the cameras.
         listen: Where to listen; empty for the default.
+        tls_verify: Whether the certificate of an https source must be one that can be verified.
 
     Raises:
         ConfigError: Two cameras share a source, or a camera's name is not allowed.
     """
-    cameras = {name: CameraConfig(source=address) for name, address in sources.items()}
+    cameras = {
+        name: CameraConfig(source=address, tls_verify=tls_verify)
+        for name, address in sources.items()
+    }
     server = ServerConfig(listen=listen) if listen else ServerConfig()
     faults: list[Fault] = []
     config = _with_secrets(Config(server=server, cameras=cameras), Path(), faults)
