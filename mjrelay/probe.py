@@ -2,16 +2,33 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mjrelay.configuration.address import Address, HttpAddress
 from mjrelay.configuration.tables import CameraConfig
+from mjrelay.devices.connections import Connected, connected
 from mjrelay.devices.holders import Holder
-from mjrelay.errors import SourceError
+from mjrelay.errors import SLOT_TAKEN, SourceError
 from mjrelay.formats import jpeg
 from mjrelay.sources import make_source
+from mjrelay.sources.http.dialling import resolve
+
+# Seconds from one line that tells how far the probe is to the next.
+_EVERY = 1.0
+# The camera's name was looked up a moment ago: it takes less than these seconds, or fails again.
+_LOOK_UP_TIMEOUT = 2.0
+# An answer with one of these says that the camera is busy.
+_BUSY = ("503", "429")
+
+_IS_RELAY = (
+    "another mjrelay answers there: watch it directly, and chain the two only for a slow link "
+    "(docs/how-to/chain-relays.md)"
+)
+_STREAMS_OF_RELAY = "take one of its streams: /?action=stream, or /cameras/NAME/stream"
 
 
 @dataclass
@@ -34,6 +51,7 @@ class Report:
         holders: The processes that have the device open, if that is why the probe failed.
         reason: Why the probe failed; None if it did not.
         hint: What a person can do about that.
+        note: What there is to know about the source besides; None for nothing.
     """
 
     source: str
@@ -51,6 +69,7 @@ class Report:
     holders: tuple[Holder, ...] = ()
     reason: str | None = None
     hint: str | None = None
+    note: str | None = None
 
     def as_json(self) -> str:
         """The report as JSON, for programs."""
@@ -80,6 +99,8 @@ class Report:
             rows.append(("failed", self.reason))
         if self.hint:
             rows.append(("try", self.hint))
+        if self.note:
+            rows.append(("note", self.note))
         return "\n".join(f"{name:<12} {value}" for name, value in rows)
 
 
@@ -96,7 +117,8 @@ async def probe(
     source = make_source(config)
     source.watch(watched=True)
     report = Report(source.label)
-    progress(f"opening {source.label} …")
+    countdown = _Countdown(progress)
+    countdown.begin(f"opening {source.label}", config.first_frame_timeout)
     times: list[float] = []
     sizes: list[int] = []
     dialled_at = time.monotonic()
@@ -107,10 +129,12 @@ async def probe(
         if len(times) == 1 and not timer.expired():
             timer.reschedule(asyncio.get_running_loop().time() + seconds)
         report.width, report.height = jpeg.dimensions(image) or (None, None)
+        countdown.stop()
         progress(f"{len(times)} pictures …")
 
     try:
         async with source.open() as stream, asyncio.timeout(config.first_frame_timeout) as timer:
+            countdown.begin("waiting for a picture", config.first_frame_timeout)
             await stream(note)
     except TimeoutError:
         if not times:
@@ -119,6 +143,7 @@ async def probe(
     except SourceError as error:
         report.reason, report.hint = error.reason, error.hint
     finally:
+        countdown.stop()
         progress("")
     report.facts = source.facts()
     report.holders = source.holders
@@ -132,7 +157,66 @@ async def probe(
         report.frame_bytes = (min(sizes), sum(sizes) // len(sizes), max(sizes))
         if len(times) > 1:
             report.fps = round((len(times) - 1) / max(report.seconds, 1e-3), 2)
+    elif _may_be_taken(report) and (rivals := await _connected(config.source)):
+        report.holders = tuple(rival.holder for rival in rivals if rival.is_certain)
+        report.hint = str(rivals[0])
+    _note_relay(report)
     return report
+
+
+def _may_be_taken(report: Report) -> bool:
+    """Whether the camera failed as one does whose only connection is taken."""
+    status = report.facts.get("status", "")
+    return not status or status.startswith(_BUSY) or report.hint == SLOT_TAKEN
+
+
+async def _connected(source: Address) -> list[Connected]:
+    """The processes of this computer that are connected to a camera across the network."""
+    if not isinstance(source, HttpAddress):
+        return []
+    try:
+        async with asyncio.timeout(_LOOK_UP_TIMEOUT):
+            found = await resolve(source.host, source.port)
+    except OSError:  # TimeoutError is one
+        return []
+    places = {place[:2] for *_, place in found}
+    return await asyncio.to_thread(connected, places)
+
+
+def _note_relay(report: Report) -> None:
+    """Say so where another mjrelay answers."""
+    if "server: mjrelay" in (header.lower() for header in report.facts.get("headers", [])):
+        report.note = _IS_RELAY
+        if report.hint and not report.pictures and report.facts["status"].startswith("200"):
+            report.hint = _STREAMS_OF_RELAY
+
+
+class _Countdown:
+    """Shows how long there is to wait, second by second.
+
+    Args:
+        progress: Shows a line on how far the probe is.
+    """
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, what: str, seconds: float) -> None:
+        """Count down from so many seconds, in place of what was counted before."""
+        self.stop()
+        self._tick(what, math.ceil(seconds))
+
+    def _tick(self, what: str, left: int) -> None:
+        self._progress(f"{what} … {f'{left} s' if left > 0 else 'a moment more'}")
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_EVERY, self._tick, what, left - 1)
+
+    def stop(self) -> None:
+        """Count no more."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _plain(value: object) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mjrelay import probe as probing
+from mjrelay.devices.connections import Connected
 from mjrelay.devices.holders import Holder
-from mjrelay.errors import SourceBusy, SourceError, SourceLost, SourceUnreachable, Tally
+from mjrelay.errors import SLOT_TAKEN, SourceBusy, SourceError, SourceLost, SourceUnreachable, Tally
 from mjrelay.probe import Report, probe
 from mjrelay.sources import Show, Source, Stream
 from tests.support.pictures import picture
@@ -105,10 +106,15 @@ class Look:
         self._monkeypatch = monkeypatch
 
     async def __call__(
-        self, source: Source, *, first_frame_timeout: float = 0.05, seconds: float = 0.05
+        self,
+        source: Source,
+        *,
+        first_frame_timeout: float = 0.05,
+        seconds: float = 0.05,
+        address: str = "testcard:",
     ) -> Report:
         self._monkeypatch.setattr(probing, "make_source", lambda _: source)
-        config = config_for("testcard:", first_frame_timeout=first_frame_timeout)
+        config = config_for(address, first_frame_timeout=first_frame_timeout)
         return await probe(config, seconds=seconds, progress=self._screen.show)
 
 
@@ -216,7 +222,8 @@ async def test_silence_after_pictures_is_no_failure(look: Look) -> None:
 async def test_how_far_it_is_is_told(look: Look, screen: Screen) -> None:
     await look(Played(*THREE))
     assert screen.texts == [
-        "opening script: …",
+        "opening script: … 1 s",
+        "waiting for a picture … 1 s",
         "1 pictures …",
         "2 pictures …",
         "3 pictures …",
@@ -226,7 +233,95 @@ async def test_how_far_it_is_is_told(look: Look, screen: Screen) -> None:
 
 async def test_the_progress_ends_with_a_failure_too(look: Look, screen: Screen) -> None:
     await look(Played(refuses=SourceLost("it broke off")))
-    assert screen.texts == ["opening script: …", ""]
+    assert screen.texts == ["opening script: … 1 s", ""]
+
+
+async def test_it_counts_down_while_it_waits(
+    look: Look, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "_EVERY", 0.001)
+    task = asyncio.create_task(look(Played(), first_frame_timeout=3))
+    await until(lambda: "waiting for a picture … a moment more" in screen.texts)
+    task.cancel()
+    await asyncio.wait({task})
+    assert screen.texts[:5] == [
+        "opening script: … 3 s",
+        "waiting for a picture … 3 s",
+        "waiting for a picture … 2 s",
+        "waiting for a picture … 1 s",
+        "waiting for a picture … a moment more",
+    ]
+    assert screen.texts[-1] == ""
+
+
+# Who else is there
+
+
+class Rivals:
+    """The processes that are connected to a camera."""
+
+    def __init__(self, *found: Connected) -> None:
+        self.found = [*found]
+        self.places: list[object] = []
+
+    def connected(self, places: object) -> list[Connected]:
+        self.places.append(places)
+        return self.found
+
+
+RELAY = Holder(812, "/usr/bin/mjrelay run", "mjrelay.service")
+
+
+@pytest.mark.parametrize(("is_certain", "verb"), [(True, "has"), (False, "may have")])
+@pytest.mark.parametrize("status", [None, "503 Service Unavailable", "200 OK"])
+async def test_a_relay_that_has_the_camera_is_named(
+    look: Look,
+    monkeypatch: pytest.MonkeyPatch,
+    is_certain: bool,
+    verb: str,
+    status: str | None,
+) -> None:
+    rivals = Rivals(Connected(RELAY, is_certain))
+    monkeypatch.setattr(probing, "connected", rivals.connected)
+    facts = {"status": status} if status else {}
+    source = Played(refuses=SourceLost("no answer", SLOT_TAKEN), facts=facts)
+    report = await look(source, address="http://127.0.0.1:9/")
+    assert report.reason == "no answer"
+    assert report.hint == (
+        f"mjrelay (pid 812, mjrelay.service) of this computer {verb} the camera: watch it there, "
+        "or stop that meanwhile: sudo systemctl stop mjrelay.service"
+    )
+    assert report.holders == ((RELAY,) if is_certain else ())
+    assert rivals.places == [{("127.0.0.1", 9)}]
+
+
+async def test_nobody_is_named_where_the_camera_says_what_is_wrong(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rivals = Rivals(Connected(RELAY, is_certain=True))
+    monkeypatch.setattr(probing, "connected", rivals.connected)
+    source = Played(refuses=SourceLost("not found", "try /video"), facts={"status": "404 x"})
+    report = await look(source, address="http://127.0.0.1:9/")
+    assert (report.hint, report.holders) == ("try /video", ())
+    report = await look(Played(*THREE), address="http://127.0.0.1:9/")
+    assert (report.hint, report.holders) == (None, ())
+
+
+async def test_a_camera_whose_name_is_not_found_is_nobody_s(look: Look) -> None:
+    source = Played(refuses=SourceUnreachable("not found", "check its spelling"))
+    report = await look(source, address=f"http://{'x' * 64}.invalid/")
+    assert report.hint == "check its spelling"
+
+
+async def test_another_relay_is_called_one(look: Look) -> None:
+    facts = {"status": "200 OK", "headers": ["date: x", "server: mjrelay"]}
+    report = await look(Played(*THREE, facts=facts))
+    assert report.note
+    assert report.note.startswith("another mjrelay answers there: watch it directly")
+    assert report.hint is None
+    page = Played(refuses=SourceLost("an HTML page", "look in a browser"), facts=facts)
+    report = await look(page)
+    assert report.hint == "take one of its streams: /?action=stream, or /cameras/NAME/stream"
 
 
 async def test_one_that_is_interrupted_is_closed(look: Look, screen: Screen) -> None:
@@ -258,6 +353,7 @@ FULL = Report(
     holders=(Holder(812, "/usr/bin/ffmpeg -i x", "camera.service"),),
     reason="it ended",
     hint="start it again",
+    note="it is old",
 )
 
 
@@ -277,6 +373,7 @@ def test_people_read_every_field() -> None:
         "held by      /usr/bin/ffmpeg -i x (pid 812)",
         "failed       it ended",
         "try          start it again",
+        "note         it is old",
     ]
 
 
@@ -301,6 +398,7 @@ def test_programs_read_every_field() -> None:
         "holders": [{"pid": 812, "command": "/usr/bin/ffmpeg -i x", "unit": "camera.service"}],
         "reason": "it ended",
         "hint": "start it again",
+        "note": "it is old",
     }
 
 

@@ -3,6 +3,7 @@
 Either keeps the device busy for all others, even in a child that only inherited it.
 """
 
+import itertools
 import os
 import re
 import stat
@@ -27,6 +28,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _FILE = re.compile(r"^[^-].*(/|\.\w+$)")
 _INTERPRETER = re.compile(r"(python|node|perl|ruby|bash|sh|java)[\d.]*$")
 
+# mjrelay's own program, and how many words an interpreter may have before it.
+_RELAY, _MOST_BEFORE_PROGRAM = "mjrelay", 3
 # The control group that systemd put a process into, in a line of cgroup v2 or v1.
 _SYSTEMD_GROUP = re.compile(r"^(?:0:|\d+:name=systemd):(/.*)$", re.MULTILINE)
 # The first process namespace, which the kernel always gives this number. It holds every process;
@@ -51,8 +54,16 @@ class Holder:
     of_user: bool = False
 
     @property
+    def is_relay(self) -> bool:
+        """Whether it is a mjrelay that serves cameras, so that one can watch there."""
+        words = self.command.split(" ")[: _MOST_BEFORE_PROGRAM + 2]
+        return any(PurePath(w).name == _RELAY and v == "run" for w, v in itertools.pairwise(words))
+
+    @property
     def program(self) -> str:
         """The name of its program; after an interpreter's name, that of the file it runs."""
+        if self.is_relay:
+            return _RELAY
         words = [word.strip("'") for word in self.command.split(" ")]
         name = PurePath(words[0]).name
         if _INTERPRETER.match(name):
@@ -67,6 +78,11 @@ class Holder:
             return "two cameras of the configuration are this device: remove one"
         if self.pid == 1 or self.unit == "init.scope":
             return "systemd keeps it for a service: restart or stop that service"
+        return f"{'watch it there, or: ' if self.is_relay else ''}{self.command_to_end}"
+
+    @property
+    def command_to_end(self) -> str:
+        """The command that ends it."""
         if self.unit and self.unit.endswith(".service"):
             return f"{'systemctl --user' if self.of_user else 'sudo systemctl'} stop {self.unit}"
         if container := _CONTAINER.fullmatch(self.unit or ""):
@@ -213,6 +229,14 @@ def _can_hold(process: Path) -> bool:
         return True
     state, flags = fields[0], int(fields[6])
     return state not in "ZX" and not flags & _PF_KTHREAD
+
+
+def describe(process: Path, proc: Path = Path("/proc")) -> Holder | None:
+    """Who a process is; None if it has ended."""
+    try:
+        return _holder(process, proc)
+    except OSError:
+        return None
 
 
 def _holder(process: Path, proc: Path) -> Holder:

@@ -470,3 +470,22 @@ def test_a_process_without_files_is_passed_over(proc: Proc) -> None:
     proc.close(1)
     assert find_holders(FULL, proc.root) == Holders((), hidden=False)
     assert str(Holders((), hidden=False)) == "no process holds it any more"
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("/usr/bin/mjrelay run", "mjrelay"),
+        ("/opt/venv/bin/python -m mjrelay run --listen :80", "mjrelay"),
+        ("/usr/bin/python3 -I /usr/bin/mjrelay run --config x", "mjrelay"),
+        ("/usr/bin/mjrelay probe http://run/", None),
+        ("/usr/bin/vi mjrelay.toml", None),
+    ],
+)
+def test_a_relay_is_known_and_can_be_watched(command: str, program: str | None) -> None:
+    holder = Holder(812, command, "mjrelay.service")
+    watch = "watch it there, or: " if program else ""
+    assert holder.is_relay == bool(program)
+    assert holder.advice == f"{watch}sudo systemctl stop mjrelay.service"
+    if program:
+        assert str(holder) == "mjrelay (pid 812, mjrelay.service)"

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import os
+import pty
+import shlex
 import signal
 import socket
 import sys
@@ -18,7 +20,7 @@ import pytest
 import mjrelay
 from mjrelay.configuration.tables import SEARCHED
 from tests.support.camera import STREAM, AskAuth, Frames, HttpHead, Script, ScriptedCamera, Send
-from tests.support.daemon import Finished, RelayProcess, eventually, run_mjrelay
+from tests.support.daemon import Finished, RelayProcess, eventually, run_mjrelay, running
 from tests.support.pictures import picture
 from tests.support.quirks import REFUSALS, REPLIES, Reply
 from tests.support.viewer import Viewer
@@ -398,3 +400,122 @@ async def test_a_probe_that_is_ended_ends_its_program(tmp_path: Path) -> None:
         _, complaints = await asyncio.wait_for(probe.communicate(), 10)
         assert (probe.returncode, complaints) == (1, b"")
         assert not is_alive(pids)
+
+
+# What a person sees
+
+
+async def test_probe_names_the_relay_that_has_the_camera_s_only_connection() -> None:
+    async with ScriptedCamera(one_slot=True) as camera, RelayProcess(camera.url) as relay:
+        await relay.camera_until(lambda camera: camera["state"] == "streaming")
+        finished = await run_mjrelay("probe", camera.url, "--json")
+    report = json.loads(finished.out)
+    assert finished.status == 1
+    assert [holder["pid"] for holder in report["holders"]] == [relay.pid]
+    assert f"(pid {relay.pid}" in report["hint"]
+    assert "of this computer has the camera: watch it there" in report["hint"]
+
+
+async def test_probe_says_that_another_relay_answers() -> None:
+    async with RelayProcess("testcard:") as relay:
+        stream = await run_mjrelay("probe", f"{relay.url}/stream", "--seconds", "0.2")
+        page = await run_mjrelay("probe", relay.url)
+    assert stream.status == 0
+    assert "note         another mjrelay answers there: watch it directly" in stream.out
+    assert page.status == 1
+    assert "try          take one of its streams: /?action=stream" in page.out
+
+
+async def test_a_password_in_a_query_appears_nowhere_whatever_its_name() -> None:
+    """As recorders want it: /snapshot.cgi?chn=0&u=admin&p=…."""
+    async with ScriptedCamera() as camera:
+        source = camera.url.replace("?action=stream", f"snapshot.cgi?chn=0&u={USER}&p={PASSWORD}")
+        async with RelayProcess("--verbose", source) as relay:
+            await relay.camera_until(lambda camera: camera["state"] == "streaming")
+            assert (await relay.camera())["source"].endswith("/snapshot.cgi?chn=0&u=***&p=***")
+            text = "".join([await relay.get(path) for path in ("/", "/status", "/state")])
+            await relay.terminate()
+        assert PASSWORD.encode() in camera.requests[0]
+    assert_no_secrets(text + relay.output)
+
+
+@pytest.mark.parametrize("command", ["run", "probe"])
+@pytest.mark.parametrize("text", ["p@ss/word", "ss?word", "ss#word", "1234/word"])
+async def test_a_password_that_would_end_the_host_is_refused(command: str, text: str) -> None:
+    async with ScriptedCamera() as camera:
+        source = camera.url.replace("//", f"//admin:{text}@")
+        finished = await run_mjrelay(command, source)
+        assert camera.accepted == 0
+    assert finished.status == 2
+    said = words(finished)
+    assert "in a password write / as %2F, ? as %3F, # as %23, @ as %40" in said
+    assert "ss" not in said.replace("password", "")
+
+
+async def test_the_line_for_rtsp_is_one_that_ffmpeg_understands() -> None:
+    told = await run_mjrelay("run", "rtsp://127.0.0.1:9/stream1?channel=1&subtype=0")
+    assert told.status == 2
+    [source] = shlex.split(words(told).partition(": write ")[2])
+    finished = await run_mjrelay("probe", source)
+    assert "Connection refused" in finished.out  # and no option that it does not know
+
+
+async def test_the_line_for_a_stream_of_ffmpeg_s_shows_its_pictures() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = await run_mjrelay("run", f"tcp://127.0.0.1:{port}")
+    [source] = shlex.split(words(told).partition(": write ")[2])
+    serving = (
+        "ffmpeg -nostdin -loglevel error -re -f lavfi -i testsrc=size=64x48:rate=25 "
+        f"-c:v mpeg2video -f mpegts tcp://127.0.0.1:{port}?listen=1"
+    )
+    async with running(*shlex.split(serving)):
+        await eventually(functools.partial(is_listening, port), 10)
+        finished = await run_mjrelay("probe", source, "--seconds", "1")
+    assert finished.status == 0, words(finished)
+    assert "size         64x48" in finished.out
+
+
+def is_listening(port: int) -> bool:
+    """Whether a port is listened on; asking it would take the only connection."""
+    rows = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    return any(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A" for row in rows)
+
+
+async def test_on_a_terminal_it_says_where_to_watch_and_how_to_let_others() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mjrelay", "run", "testcard:", "--port", "0"), stderr=theirs
+        )
+        os.set_blocking(ours, False)
+        said = b""
+
+        def is_told() -> bool:
+            nonlocal said
+            with contextlib.suppress(BlockingIOError):
+                said += os.read(ours, 4096)
+            return b"To let others: --listen 0.0.0.0:" in said
+
+        try:
+            await eventually(is_told, 10)
+        finally:
+            program.send_signal(signal.SIGINT)
+            await asyncio.wait_for(program.wait(), 10)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert said.startswith(b"Watch at http://127.0.0.1:")
+    assert program.returncode == 0
+
+
+async def test_ctrl_c_ends_a_probe_without_a_traceback() -> None:
+    async with ScriptedCamera(one_slot=True) as camera, camera.slot:  # nobody answers
+        probe = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mjrelay", "probe", camera.url),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await camera.until(lambda: camera.accepted == 1)
+        probe.send_signal(signal.SIGINT)
+        _, complaints = await asyncio.wait_for(probe.communicate(), 10)
+    assert (probe.returncode, complaints) == (130, b"")

@@ -99,7 +99,7 @@ class Dialler:
         deadline = loop.time() + self._connect_timeout
         try:
             async with asyncio.timeout_at(deadline):
-                found = await _resolve(address.host, address.port)
+                found = await resolve(address.host, address.port)
         except TimeoutError as error:
             raise SourceUnreachable(
                 f"the name {address.host} was not found in {self._connect_timeout:g} s",
@@ -183,7 +183,7 @@ def _refuse_ourselves(sock: socket.socket) -> None:
         raise ConnectionRefusedError
 
 
-async def _resolve(host: str, port: int) -> list[Any]:
+async def resolve(host: str, port: int) -> list[Any]:
     """Look a name up in a thread that may be left behind: a resolver can hang for half a minute.
 
     The loop's own executor would make the shutdown wait for it.

@@ -67,7 +67,7 @@ class Network:
 def network() -> Iterator[Network]:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
         made = Network(server)
-        patch.setattr(dialling, "_resolve", made.resolve)
+        patch.setattr(dialling, "resolve", made.resolve)
         patch.setattr(asyncio.get_running_loop(), "sock_connect", made.connect)
         yield made
 
