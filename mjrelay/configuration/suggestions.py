@@ -61,15 +61,15 @@ _PROGRAM = re.compile(
 _TESTCARD = re.compile(r"test[ _-]?(?:card|pattern|picture|src)?:?", re.IGNORECASE)
 
 _YOUR_CAMERAS = "your camera's address"
-_PLACEHOLDERS = {
+_STAND_INS = {
     "PRINTER": "your printer's address",
     "MJRELAY": "the address of the computer that mjrelay runs on",
     **dict.fromkeys(
         ("CAMERA", "HOST", "HOSTNAME", "IP", "ADDRESS", "URL", "EXAMPLE"), _YOUR_CAMERAS
     ),
 }
-_PLACEHOLDER = re.compile(rf"(?:^|://|\s)(?:[^/?#@\s]*@)?({'|'.join(_PLACEHOLDERS)})(?=[:/?#\s]|$)")
-_OTHER_PLACEHOLDERS = (
+_STAND_IN = re.compile(rf"(?:^|://|\s)(?:[^/?#@\s]*@)?({'|'.join(_STAND_INS)})(?=[:/?#\s]|$)")
+_OTHER_STAND_INS = (
     (re.compile(r"USER:PASSWORD@"), "write your user name and password for USER:PASSWORD"),
     (re.compile(r"://[^/?#]*:PORT\b"), "write the number of the port for PORT"),
     (re.compile(r"/dev/videoN$"), "write a number for N: `mjrelay devices` lists the cameras"),
@@ -175,13 +175,13 @@ def _quoted(text: str) -> Mistake | None:
     return None
 
 
-def _placeholder(text: str) -> Mistake | None:
-    if found := _PLACEHOLDER.search(text):
+def _stand_in(text: str) -> Mistake | None:
+    if found := _STAND_IN.search(text):
         name = found[1]
         return Mistake(
-            f"write {_PLACEHOLDERS[name]} for {name}, such as 192.168.1.200 (your router shows it)"
+            f"write {_STAND_INS[name]} for {name}, such as 192.168.1.200 (your router shows it)"
         )
-    for pattern, sentence in _OTHER_PLACEHOLDERS:
+    for pattern, sentence in _OTHER_STAND_INS:
         if pattern.search(text):
             return Mistake(sentence)
     return None
@@ -322,6 +322,6 @@ def _in_brackets(text: str) -> str:
 
 
 _MISTAKES = (
-    *(_no_text, _quoted, _placeholder, _config_file, odd_device, _port, _password),
+    *(_no_text, _quoted, _stand_in, _config_file, odd_device, _port, _password),
     *(_program, _film, _testcard, _scheme, _no_scheme),
 )

@@ -30,8 +30,8 @@ SEARCHED = (Path("mjrelay.toml"), SYSTEM_CONFIG)
 
 # At most 64 characters: systemd keeps a camera's device under this name, and limits its length.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-# A person may have written the password itself there.
-_NEVER_SHOWN = ("password_file",)
+# A person may have written a secret itself there.
+_NEVER_SHOWN = ("password_file", "headers")
 # What editors of Windows put at the beginning of a file, and the encoding that it tells of.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -122,13 +122,13 @@ def test_a_film_is_a_line_with_ffmpeg(path: str) -> None:
         ("usb:VVVV:PPPP", "write your camera's numbers for VVVV:PPPP"),
     ],
 )
-def test_a_placeholder_is_to_be_replaced(text: str, sentence: str) -> None:
+def test_a_stand_in_is_to_be_replaced(text: str, sentence: str) -> None:
     assert sentence in said(text)
     assert "secret" not in said(text)
 
 
 @pytest.mark.parametrize("text", ["http://printer/", "http://host:8080/", "http://ip.local/"])
-def test_a_name_that_only_looks_like_a_placeholder_is_a_name(text: str) -> None:
+def test_a_name_that_only_looks_like_a_stand_in_is_a_name(text: str) -> None:
     read_source(text)
 
 
