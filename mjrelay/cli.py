@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import logging
+import os
 import re
 import resource
 import shlex
@@ -46,6 +47,12 @@ _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
 _ODDLY_NAMED_SOURCE = re.compile(
     r"([^=:/?#]*)=((?:https?|rtsps?|usb|testcard|exec):.*|/dev/.*|\s*)$", re.DOTALL | re.IGNORECASE
 )
+_NAMED_WITH_COLON = re.compile(
+    r"(?!(?:https?|rtsps?|usb|testcard|exec|ffmpeg):)([A-Za-z0-9][\w-]*):"
+    r"((?:https?|rtsps?|usb|testcard|exec):.*)$",
+    re.DOTALL | re.IGNORECASE,
+)
+_SOURCE_FOR_A_FILE = re.compile(r"(?:https?|rtsps?):/|(?:exec|usb|testcard):|/dev/video\d")
 _NOTHING_TO_DO = f"""\
 There is nothing to relay yet. Try a moving test picture:
 
@@ -99,6 +106,7 @@ def _run(options: Options) -> int:
     if options.sources and options.config:
         both = "give either sources or --config, not both"
         raise ConfigError(unquoted_command(options.words) or both)
+    _refuse_source(options.config, "mjrelay run SOURCE, without --config")
     if options.insecure and not options.sources:
         raise ConfigError(
             "--insecure is for sources on the command line: in a configuration, write "
@@ -222,6 +230,8 @@ def _named_sources(texts: list[str]) -> dict[str, Address]:
 
 def _refuse_odd_name(text: str) -> None:
     """Raise Mistake for a source with a name in front of it that is none."""
+    if match := _NAMED_WITH_COLON.match(text):
+        raise Mistake("a name is written with =", f"{match[1]}={shown(match[2])}")
     match = _ODDLY_NAMED_SOURCE.match(text)
     if not match:
         return
@@ -234,10 +244,17 @@ def _refuse_odd_name(text: str) -> None:
     raise Mistake("a name has letters, digits, - and _", f"{good}={shown(source)}")
 
 
+def _refuse_source(path: Path | None, what_to_type: str) -> None:
+    """Raise ConfigError for a source that was given in place of a file."""
+    if path and _SOURCE_FOR_A_FILE.match(str(path)) and not os.path.lexists(path):
+        raise ConfigError(f"{shown(str(path))} is a source and no file: type {what_to_type}")
+
+
 def _check(options: Options) -> int:
     if options.config and options.file:
         raise ConfigError("give one FILE, with --config or without")
     path = options.config or options.file or find_config()
+    _refuse_source(path, "mjrelay probe SOURCE")
     if path is None:
         return _complain(
             f"There is no configuration at ./mjrelay.toml or {SYSTEM_CONFIG}; "

@@ -272,6 +272,13 @@ def test_every_source_that_is_none_is_a_fault(capsys: pytest.CaptureFixture[str]
             "source 1: printer= lacks a source: write NAME=SOURCE without spaces around the =",
         ),
         (["="], "= lacks a source: write NAME=SOURCE without spaces around the ="),
+        (
+            ["printer:http://u:secret@printer/"],
+            (
+                "a name is written with =: did you mean 'printer=http://***@printer/'? "
+                "(*** stands for what is not shown here)"
+            ),
+        ),
         (["exec:cat", "film"], "put quotes around the command: mjrelay run 'exec:cat film'"),
     ],
 )
@@ -400,6 +407,22 @@ def test_check_takes_a_file_without_an_option(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "my.toml: no faults; cameras: front\n"
     assert status("check", "--config", "my.toml", "my.toml") == 2
     assert capsys.readouterr().err == "give one FILE, with --config or without\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what_to_type"),
+    [
+        (["check", "http://u:secret@printer/"], "mjrelay probe SOURCE"),
+        (["run", "-c", "testcard:"], "mjrelay run SOURCE, without --config"),
+    ],
+)
+def test_a_source_in_place_of_a_file_is_known(
+    arguments: list[str], what_to_type: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.endswith(f" is a source and no file: type {what_to_type}\n")
+    assert "secret" not in printed
 
 
 def test_check_prints_every_fault(capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,8 +289,8 @@ class ListenAddress:
             return cls(path=text.removeprefix("unix:"))
         if _is_port(text):
             return cls(USUAL_HOST, int(text))
-        if text.lower() == "localhost" or _is_ip_address(text):
-            return cls(text.strip("[]"), USUAL_PORT if usual_port is None else usual_port)
+        if text.lower() in ("localhost", "*") or _is_ip_address(text):
+            return cls(text.strip("[]*"), USUAL_PORT if usual_port is None else usual_port)
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not (colon and _is_port(port)) or (":" in host and not bracketed):

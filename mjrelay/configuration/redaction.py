@@ -18,6 +18,8 @@ HIDDEN = "***"
 # a slash or question mark. The first search is bounded: it alone can run into further URLs, in a
 # text that a camera may have chosen to keep us busy.
 _USERINFO = re.compile(r"(?<=://)(?:([^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})|([^/?#\s]*))@")
+# The same without a scheme, as curl takes it.
+_BARE_USERINFO = re.compile(r"(?<![\w/:.@*-])([\w.+-]{1,64}:[^\s/@]{1,128})@(?=[\w\[])")
 _QUERY = re.compile(r"(?<=\?)\S+")
 # A name and its value, or a value alone; what separates them stays.
 _PARAMETER = re.compile(r"([^=&;?#]+)(=?)([^&;?#]*)|=([^&;?#]+)")
@@ -42,7 +44,7 @@ _NUMBERS = re.compile(r"(?:[\W\d_]|(?<=\d)x(?=\d))*", re.ASCII)
 _PUNCTUATION = "'\")]}>,.:"
 # What is called a password is one, in any text; the name of a file with one is none.
 _CONFIDENTIAL = (
-    r"(?:pass|pwd|token|secret|credential|api[_-]?key|auth(?:key|code)|session|cookie|bearer|"
+    r"(?:pass|pwd|token|secret|credential|api[_-]?key|auth(?:key|code|orization)|session|cookie|bearer|"
     r"user-pw|loginpas)"
 )
 _NAMED_SECRET = re.compile(
@@ -55,14 +57,14 @@ _HEADER = re.compile(
 )
 # Options of programs whose values are secrets: curl's -u and -H among them.
 _SECRET_OPTION = re.compile(
-    r"-{1,2}(?:u|U|H|headers?|user|login|pw|"
+    r"-{1,2}(?:u|U|H|headers?|user|login|pw|data[\w-]*|form[\w-]*|json|"
     r"[\w-]*(?:pass|pwd|token|secret|auth|cookie|bearer|credential|key(?!int|frame))[\w-]*)",
     re.IGNORECASE,
 )
 # The same with the value in the same word.
 _ATTACHED = re.compile(r"(-[uUH])([^:]+:.*)", re.DOTALL)
 # curl takes several letters behind one dash; those before the last one take no value.
-_CURL_ATTACHED = re.compile(r"(-[fgijklnpqsvBGILMNORSV0-9#]*[uUHbE])(.*)", re.DOTALL)
+_CURL_ATTACHED = re.compile(r"(-[fgijklnpqsvBGILMNORSV0-9#]*[uUHbEdF])(.*)", re.DOTALL)
 _SSHPASS_ATTACHED = re.compile(r"(-p)(.*)", re.DOTALL)
 _ATTACHED_OF = {"curl": _CURL_ATTACHED, "sshpass": _SSHPASS_ATTACHED}
 # The words of a command within a word, as of `sh -c`, and what is between them.
@@ -127,6 +129,7 @@ class _Redaction:
     def of_text(self, text: str) -> str:
         """The text without credentials."""
         text = _USERINFO.sub(lambda found: self._hide(found[1] or found[2] or "") + "@", text)
+        text = _BARE_USERINFO.sub(lambda found: self._hide(found[1]) + "@", text)
         text = _QUERY.sub(lambda found: _PARAMETER.sub(self._of_parameter, found[0]), text)
         text = _NAMED_SECRET.sub(lambda found: found[1] + self._hide(found[2]), text)
         return _HEADER.sub(lambda found: found[1] + found[2] + self._hide(found[3]), text)

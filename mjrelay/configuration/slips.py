@@ -12,6 +12,10 @@ _AT_LINE = re.compile(r" ?\((?:at line (\d+), column \d+|at end of document)\)")
 _CURLY = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‘’‚", "'"))  # noqa: RUF001
 _LOOKS_LIKE_SPACE = re.compile(r"[\xa0\u2000-\u200d\u202f\u2060\u3000\ufeff]")
 _HEADER = re.compile(r"\s*(\[\[?)([^\]#]*)")
+_AFTER_CAMERA = re.compile(r"^\s*cameras?[\s:/_-]+", re.IGNORECASE)
+# A line of JSON, or the head of a table as YAML has it.
+_OTHER_FORMAT = re.compile(r"\s*(?:[{}]|[\w\"-]+\s*:\s*\{?\s*$|---\s*$|-\s)")
+_OTHER_COMMENT = re.compile(r"\s*(?:[\w.-]+\s*=\s*[^\s\"'][^\"']*\s)?(?://|;|/\*)")
 _GOOD_HEADER = re.compile(r"\s*\[\[? *[\w\"'-]+(?: *\. *[\w\"'-]+)* *\]")
 _ASSIGNMENT = re.compile(r"\s*([\w.\"'-]+)\s*=\s*(.*?)\s*$")
 _OTHER_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::\s*|\s)\s*(\S.*?)\s*$")
@@ -166,12 +170,15 @@ def _cause_in(line: str, said: str) -> str:  # noqa: PLR0911 - cases
         return "there is a character that only looks like a space: write the line anew"
     header = _HEADER.match(line)
     if header and not _GOOD_HEADER.match(line):
-        name = ".".join(_NOT_IN_NAMES.sub("-", part.strip()) for part in header[2].split("."))
+        parts = _AFTER_CAMERA.sub("camera.", header[2]).split(".")
+        name = ".".join(_NOT_IN_NAMES.sub("-", part.strip()) for part in parts)
         return f"the head of a table looks like this: [{name.strip('-')}]"
     if "twice" in said or "overwrite" in said:
         return f"{_shown(line)} stands there twice: remove one, or give it another name"
-    if re.match(r"\s*(//|;|--|/\*)", line):
+    if _OTHER_COMMENT.match(line):
         return "a comment begins with #"
+    if _OTHER_FORMAT.match(line):
+        return 'this is another format: write [camera.printer] and, below it, source = "…"'
     if assignment := _ASSIGNMENT.match(line):
         return _cause_in_value(*assignment.groups())
     if other := _OTHER_ASSIGNMENT.match(line):

@@ -29,13 +29,17 @@ _AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 # A host with what is no port behind it: a user name and the beginning of a password, perhaps.
 _NO_PORT = re.compile(r"(?<=://)[^/?#\s:\[]*:(?!\d{0,5}(?:[/?#\s]|$))[^/?#\s]*")
 # What stands between a scheme and the rest, and what is written by mistake.
-_SCHEME = re.compile(r"([a-z][a-z0-9]{1,7})([:;]?[/\\]{1,4}|:)(.+)$", re.IGNORECASE | re.DOTALL)
+_SCHEME = re.compile(
+    r"([a-z][a-z0-9]{1,7})(\s*[:;.,]{0,2}\s*[/\\]{1,4}|:)(.+)$", re.IGNORECASE | re.DOTALL
+)
 _TWICE = re.compile(r"(?:https?:/*)+(?=https?://)", re.IGNORECASE)
 _VIDEO_SCHEMES = {
     **dict.fromkeys(("rtsp", "rtspt", "rtspu"), "rtsp"),
     **dict.fromkeys(("rtsps", "rtspx"), "rtsps"),
     **{name: name for name in ("rtmp", "rtmps", "rtmpt", "rtp", "udp", "tcp", "srt", "mmsh")},
 }
+# What other programs call MJPEG over HTTP.
+_LIKE_HTTP = ("mjpeg", "mjpg", "jpeg")
 # Two words are as close as that when one letter of four is another.
 _CLOSE = 0.75
 # Texts that are longer than any scheme or command are close to none, and slow to compare.
@@ -48,7 +52,7 @@ _HOST = re.compile(
     re.IGNORECASE,
 )
 _DEVICE = re.compile(
-    r"(?:v4l2?:(?://)?)?/?(?:dev/)?(?:video[ _-]?(\d{0,3})|(\d{1,2}))$", re.IGNORECASE
+    r"(?:v4l2?:(?://)?)?/?(?:dev/)?(?:(?:video|webcam)[ _:-]?(\d{0,3})|(\d{1,2}))$", re.IGNORECASE
 )
 _IS_DEVICE = re.compile(r"/dev/video\d+$")
 _USB_IDS = re.compile(r"(?:.*\bID )?([0-9a-f]{4}:[0-9a-f]{4})(?:$| )", re.IGNORECASE)
@@ -248,10 +252,27 @@ def _program(text: str) -> Mistake | None:
         return None
 
 
+def _path(text: str) -> Mistake | None:
+    """What stands behind a host, alone."""
+    if text.startswith("/") and not text.startswith("/dev/"):
+        return Mistake(
+            f"{shown(text)} is a path alone: write the camera's address in front of it, without a "
+            "space between, as in http://192.168.1.200:8080/?action=stream"
+        )
+    return None
+
+
 def _testcard(text: str) -> Mistake | None:
     if text.lower() != "testcard:" and (_TESTCARD.fullmatch(text) or close_to(text, ["testcard:"])):
         return Mistake(f"{text} is no source", "testcard:")
     return None
+
+
+def _of_go2rtc(text: str) -> Mistake | None:
+    """An address as go2rtc has ffmpeg read it: ffmpeg:rtsp://…#video=mjpeg."""
+    if not text.startswith("ffmpeg:"):
+        return None
+    return _scheme(text.removeprefix("ffmpeg:").partition("#")[0])
 
 
 def _scheme(text: str) -> Mistake | None:
@@ -269,7 +290,7 @@ def _scheme(text: str) -> Mistake | None:
     if word in ("http", "https"):
         right = between == "://" and found[3] == rest
         return None if right else _http(word, rest)
-    meant = close_to(word, ["http", "https", *_VIDEO_SCHEMES])
+    meant = "http" if word in _LIKE_HTTP else close_to(word, ["http", "https", *_VIDEO_SCHEMES])
     if not meant or len(between) < len(":/"):
         return None
     return _video(meant, rest) if meant in _VIDEO_SCHEMES else _http(meant, rest)
@@ -323,5 +344,5 @@ def _in_brackets(text: str) -> str:
 
 _MISTAKES = (
     *(_no_text, _quoted, _stand_in, _config_file, odd_device, _port, _password),
-    *(_program, _film, _testcard, _scheme, _no_scheme),
+    *(_program, _film, _testcard, _of_go2rtc, _scheme, _no_scheme, _path),
 )

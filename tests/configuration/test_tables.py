@@ -103,6 +103,7 @@ def test_a_size_is_a_number_or_a_text_with_its_unit(path: Path, value: str, size
         (":8080", ListenAddress("", 8080)),
         ("127.0.0.1:0", ListenAddress("127.0.0.1", 0)),
         ("*:8080", ListenAddress("", 8080)),
+        ("*", ListenAddress("", 8080)),
         ("8080", ListenAddress("127.0.0.1", 8080)),
         ("localhost", ListenAddress("localhost", 8080)),
         ("0.0.0.0", ListenAddress("0.0.0.0", 8080)),
