@@ -23,7 +23,6 @@ _MOST_SHOWN = 200
 _INVISIBLE = " \t\r\n\xa0\u200b\u2060\ufeff"
 _QUOTES = "“”„‟«»‘’‚‹›`'\""  # noqa: RUF001
 
-_HTTP = re.compile(r"https?://", re.IGNORECASE)
 # From here on an address that begins with http:// is no longer its host.
 _AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 # A host with what is no port behind it: a user name and the beginning of a password, perhaps.
@@ -47,7 +46,7 @@ _MOST_COMPARED = 40
 
 # A host and what may follow it, where there is no http:// before it: one with a dot or a port.
 _HOST = re.compile(
-    r"(?:[^/?#\s]*@)?(?:[\w-]+(?:\.[\w-]+)+\.?|localhost|\[[0-9a-f:.%\w-]+\]|[\w-]+(?=:\d|/.*[?=.]))"
+    r"(?:[^/?#\s]*@)?(?:[\w-]+(?:\.[\w-]+)+\.?|localhost|\[[0-9a-f:.%\w-]+\]|[\w-]+(?=:\d|/))"
     r"(?::\d{0,5})?(?=[/?#]|$)",
     re.IGNORECASE,
 )
@@ -225,8 +224,7 @@ def _password(text: str) -> Mistake | None:
     authority = re.sub(r"\[[^\]@]*\]", "", found[1])
     if "@" in authority or ":" in authority:
         return Mistake(
-            f"there is an @ behind the host's first /, ? or #: {_ESCAPES}; elsewhere write that "
-            "@ as %40"
+            f"this address has a /, ? or # before an @: {_ESCAPES}; anywhere else write @ as %40"
         )
     return None
 

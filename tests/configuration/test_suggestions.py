@@ -35,6 +35,7 @@ def guess(text: str) -> str:
         ("printer.local:8080", "http://printer.local:8080"),
         ("printer:8080", "http://printer:8080"),
         ("printer/?action=stream", "http://printer/?action=stream"),
+        ("printer/stream", "http://printer/stream"),
         ("192.168.1.200", "http://192.168.1.200"),
         ("localhost", "http://localhost"),
         ("192.168.1.200:8443/video", "https://192.168.1.200:8443/video"),
@@ -176,21 +177,21 @@ def test_of_other_texts_it_is_said_what_was_expected(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "http://admin:p@ss/word@192.168.1.5/",
-        "http://admin:ss?word@192.168.1.5/",
-        "http://admin:ss#word@192.168.1.5/",
-        "http://admin:1234/word@192.168.1.5/",
-        "http://admin:ss/wo/rd@192.168.1.5:8080/a",
-        "admin:p@ss/word@192.168.1.5/",
-        "htp://admin:p@ss/word@192.168.1.5/",
+        "http://admin:p@zz/kk@192.168.1.5/",
+        "http://admin:zz?kk@192.168.1.5/",
+        "http://admin:zz#kk@192.168.1.5/",
+        "http://admin:1234/kk@192.168.1.5/",
+        "http://admin:zz/k/k@192.168.1.5:8080/a",
+        "admin:p@zz/kk@192.168.1.5/",
+        "htp://admin:p@zz/kk@192.168.1.5/",
     ],
 )
 def test_a_password_that_would_end_the_host_is_refused_with_the_escapes(text: str) -> None:
     sentence = said(text)
     for character in "/?#@[]:%":
         assert f"{character} as {quote(character, safe='')}" in sentence
-    assert "ss" not in sentence.replace("password", "")
-    assert "word" not in sentence.replace("password", "")
+    assert "zz" not in sentence
+    assert "kk" not in sentence
 
 
 @pytest.mark.parametrize(

@@ -440,7 +440,7 @@ async def test_a_password_in_a_query_appears_nowhere_whatever_its_name() -> None
 
 
 @pytest.mark.parametrize("command", ["run", "probe"])
-@pytest.mark.parametrize("text", ["p@ss/word", "ss?word", "ss#word", "1234/word"])
+@pytest.mark.parametrize("text", ["p@zz/word", "zz?word", "zz#word", "1234/zz"])
 async def test_a_password_that_would_end_the_host_is_refused(command: str, text: str) -> None:
     async with ScriptedCamera() as camera:
         source = camera.url.replace("//", f"//admin:{text}@")
@@ -449,7 +449,7 @@ async def test_a_password_that_would_end_the_host_is_refused(command: str, text:
     assert finished.status == 2
     said = words(finished)
     assert "in a password write / as %2F, ? as %3F, # as %23, @ as %40" in said
-    assert "ss" not in said.replace("password", "")
+    assert "zz" not in said
 
 
 async def test_the_line_for_rtsp_is_one_that_ffmpeg_understands() -> None:
