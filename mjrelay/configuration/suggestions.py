@@ -123,12 +123,12 @@ def explain(error: ValueError, value: str, quote: Callable[[str], str]) -> str:
 
     Args:
         error: A Mistake, or a ValueError that says what was expected.
-        value: What was written, without secrets.
+        value: What was written, without secrets; empty where it may not be shown.
         quote: Quotes a text for the place where it is written.
     """
     if isinstance(error, Mistake):
         return error.sentence(quote)
-    return f"expected {error}, got {value}"
+    return f"expected {error}, got {value}" if value else f"expected {error}"
 
 
 def read_source(text: str) -> Address:

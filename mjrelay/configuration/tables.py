@@ -20,7 +20,6 @@ from mjrelay.configuration.address import (
     TestcardAddress,
 )
 from mjrelay.configuration.headers import Header, read_headers
-from mjrelay.configuration.redaction import HIDDEN
 from mjrelay.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/mjrelay/mjrelay.toml")
@@ -268,7 +267,7 @@ def _fill(
         try:
             values[key] = known[key].metadata["read"](value)
         except ValueError as error:
-            shown = HIDDEN if key in _NEVER_SHOWN else _shown(value)
+            shown = "" if key in _NEVER_SHOWN else _shown(value)
             what = suggestions.explain(error, shown, slips.quoted)
             faults.append((f"{path}.{key}", what))
     if "source" in known and "source" not in values:
