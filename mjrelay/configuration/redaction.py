@@ -44,7 +44,7 @@ _NUMBERS = re.compile(r"(?:[\W\d_]|(?<=\d)x(?=\d))*", re.ASCII)
 _PUNCTUATION = "'\")]}>,.:"
 # What is called a password is one, in any text; the name of a file with one is none.
 _CONFIDENTIAL = (
-    r"(?:pass|pwd|token|secret|credential|api[_-]?key|auth(?:key|code|orization)|session|cookie|bearer|"
+    r"(?:pass|pwd|token|secret|credential|api[_-]?key|auth(?:key|code|orization)|session|bearer|"
     r"user-pw|loginpas)"
 )
 _NAMED_SECRET = re.compile(
@@ -131,8 +131,18 @@ class _Redaction:
         text = _USERINFO.sub(lambda found: self._hide(found[1] or found[2] or "") + "@", text)
         text = _BARE_USERINFO.sub(lambda found: self._hide(found[1]) + "@", text)
         text = _QUERY.sub(lambda found: _PARAMETER.sub(self._of_parameter, found[0]), text)
-        text = _NAMED_SECRET.sub(lambda found: found[1] + self._hide(found[2]), text)
-        return _HEADER.sub(lambda found: found[1] + found[2] + self._hide(found[3]), text)
+        text = _HEADER.sub(self._of_header, text)
+        return _NAMED_SECRET.sub(lambda found: found[1] + self._hide(found[2]), text)
+
+    def _of_header(self, found: re.Match[str]) -> str:
+        """A header that lets us in; of a cookie that is set, its name and how long it lasts."""
+        head, value = found[1] + found[2], found[3]
+        if not found[1].lower().startswith("set-"):
+            return head + self._hide(value)
+        cookie, semicolon, attributes = value.partition(";")
+        name, equals, secret = cookie.partition("=")
+        shown = f"{name}={self._hide(secret)}" if equals else self._hide(cookie)
+        return head + shown + semicolon + attributes
 
     def _of_parameter(self, found: re.Match[str]) -> str:
         """A parameter of a query, with its value if that is harmless."""

@@ -95,7 +95,10 @@ def test_every_other_value_of_a_query_is_hidden(query: str, redacted: str) -> No
     [
         ("Location: /view?sid=S3cret", "Location: /view?sid=***"),
         ("location: http://cam/#access_token=S3cret", "location: http://cam/#access_token=***"),
-        ("set-cookie: session=S3cret; Path=/", "set-cookie: ***"),
+        ("set-cookie: session=S3cret; Path=/", "set-cookie: session=***; Path=/"),
+        ("Set-Cookie: S3cret", "Set-Cookie: ***"),
+        ("Set-Cookie: s=***; Path=/", "Set-Cookie: s=***; Path=/"),
+        ("Cookie: a=S3cret; b=S3cret", "Cookie: ***"),
         ("> Authorization: Basic S3cret", "> Authorization: ***"),
         ("x-auth-token: S3cret", "x-auth-token: ***"),
         ("CAM_PASSWORD=S3cret ffmpeg", "CAM_PASSWORD=*** ffmpeg"),
