@@ -276,31 +276,41 @@ def _of_go2rtc(text: str) -> Mistake | None:
 def _scheme(text: str) -> Mistake | None:
     """A scheme that is misspelled, or one that ffmpeg can open."""
     found = _SCHEME.match(text)
-    if not found:
+    rest = found[3].lstrip("/\\") if found else ""
+    if not found or not rest:
         return None
-    word, between, rest = found[1].lower(), found[2], found[3].lstrip("/\\")
-    if "\\" in between:
-        rest = rest.replace("\\", "/")
-    if word in _VIDEO_SCHEMES and ":" in between and (between != ":" or not rest[0].isdecimal()):
-        return _video(_VIDEO_SCHEMES[word], rest)
     if once := _TWICE.match(text):
         return Mistake("http:// stands there twice", shown(text[once.end() :]))
+    word, between = found[1].lower(), found[2]
+    if "\\" in between:
+        rest = rest.replace("\\", "/")
+    meant = _meant_scheme(word, between, rest)
+    if meant in _VIDEO_SCHEMES:
+        return _video(_VIDEO_SCHEMES[meant], rest)
+    is_right = word == meant and between + found[3] == "://" + rest
+    return _http(meant, rest, "is misspelled") if meant and not is_right else None
+
+
+def _meant_scheme(word: str, between: str, rest: str) -> str:
+    """The scheme that was meant; empty if the word is rather a host or the like."""
     if word in ("http", "https"):
-        right = between == "://" and found[3] == rest
-        return None if right else _http(word, rest)
-    meant = "http" if word in _LIKE_HTTP else close_to(word, ["http", "https", *_VIDEO_SCHEMES])
-    if not meant or len(between) < len(":/"):
-        return None
-    return _video(meant, rest) if meant in _VIDEO_SCHEMES else _http(meant, rest)
+        return word
+    if word in _VIDEO_SCHEMES:
+        is_host = ":" not in between or (between == ":" and rest[0].isdecimal())
+        return "" if is_host else word
+    if len(between) < len(":/"):
+        return ""
+    return "http" if word in _LIKE_HTTP else close_to(word, ["http", "https", *_VIDEO_SCHEMES])
 
 
-def _http(scheme: str, rest: str) -> Mistake | None:
+def _http(scheme: str, rest: str, what: str) -> Mistake | None:
+    """An address of which only the scheme is wrong; None if more is."""
     guess = f"{scheme}://{rest}"
     try:
         HttpAddress.parse(guess)
     except ValueError:
         return None
-    return _password(guess) or Mistake(f"{scheme}:// is misspelled", redact(guess))
+    return _password(guess) or Mistake(f"{scheme}:// {what}", redact(guess))
 
 
 def _video(scheme: str, rest: str) -> Mistake:
@@ -324,12 +334,7 @@ def _no_scheme(text: str) -> Mistake | None:
     if not with_brackets and not _HOST.match(rest):
         return None
     scheme = "https" if re.search(r"^[^/?#]*:(?:8?443)(?=[/?#]|$)", rest) else "http"
-    guess = f"{scheme}://{with_brackets or rest}"
-    try:
-        HttpAddress.parse(guess)
-    except ValueError:
-        return None
-    return _password(guess) or Mistake(f"{scheme}:// is missing", redact(guess))
+    return _http(scheme, with_brackets or rest, "is missing")
 
 
 def _in_brackets(text: str) -> str:

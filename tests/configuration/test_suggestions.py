@@ -159,6 +159,9 @@ def test_what_is_no_source_at_all_is_said_to_be_none(text: str, sentence: str) -
     [
         "printer",
         "gopher://printer/",
+        "rtsp:/",
+        "rtsp://",
+        "http:",
         "exec:",
         "usb:046d",
         "http://printer:0/",
@@ -235,6 +238,7 @@ def test_what_is_hidden_is_said_to_be() -> None:
     st.text(max_size=60)
     | st.text("htps:/@[]?#%&=x1.\udcff\0 'video", max_size=40)
     | st.text("htps:/@[]?#%&=x1.", max_size=40).map("http://".__add__)
+    | st.text("htrps:/\\ ;.f1=", max_size=8)
 )
 def test_any_text_is_an_address_or_a_sentence(text: str) -> None:
     with contextlib.suppress(ValueError):
