@@ -262,6 +262,11 @@ class CommandAddress:
         return "exec:" + shlex.join(self.arguments)
 
 
+def ffmpeg_command(reading: str) -> str:
+    """A SOURCE in which ffmpeg makes pictures of what it reads, such as "-i rtsp://…"."""
+    return f"exec:ffmpeg -nostdin -loglevel error {reading} -an -q:v 5 -f mjpeg -"
+
+
 @dataclass(frozen=True)
 class ListenAddress:
     """Where to listen: a host and a port, or the path of a unix socket.

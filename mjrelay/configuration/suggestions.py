@@ -13,6 +13,7 @@ from mjrelay.configuration.address import (
     Address,
     CommandAddress,
     HttpAddress,
+    ffmpeg_command,
     parse_address,
 )
 from mjrelay.configuration.redaction import HIDDEN, CommandRedaction, redact
@@ -323,8 +324,7 @@ def _video(scheme: str, rest: str) -> Mistake:
 
 def _ffmpeg(from_where: str) -> str:
     """A source in which ffmpeg makes pictures of what it reads, without secrets."""
-    command = f"exec:ffmpeg -nostdin -loglevel error {from_where} -an -q:v 5 -f mjpeg -"
-    return CommandAddress.parse(command).label
+    return CommandAddress.parse(ffmpeg_command(from_where)).label
 
 
 def _no_scheme(text: str) -> Mistake | None:

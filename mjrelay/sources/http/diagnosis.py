@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from mjrelay.configuration.address import HttpAddress, redact
+from mjrelay.configuration.address import HttpAddress, ffmpeg_command
+from mjrelay.configuration.redaction import redact
 from mjrelay.errors import (
     GIVEN_AWAY,
     LOOK_IN_BROWSER,
@@ -153,13 +154,13 @@ def _words(kind: Kind, evidence: Evidence) -> tuple[str, str]:
         return reason, "use the address of its JPEG pictures"
     if evidence.head.is_multipart and not kind.reads_parts:
         return reason, "choose JPEG (MJPEG) in the camera's settings"
-    convert = ffmpeg_source(f"{kind.ffmpeg}-i {_unquoted(evidence.address.label)}")
+    convert = _ffmpeg(f"{kind.ffmpeg}-i {_unquoted(evidence.address.label)}")
     return reason, f"choose its MJPEG address, or let ffmpeg convert it: {convert}"
 
 
-def ffmpeg_source(reading: str) -> str:
+def _ffmpeg(reading: str) -> str:
     """A source that has ffmpeg read something, in quotes for a shell and for TOML."""
-    return f"'exec:ffmpeg -nostdin -loglevel error {reading} -an -q:v 5 -f mjpeg -'"
+    return f"'{ffmpeg_command(reading)}'"
 
 
 def _unquoted(url: str) -> str:
@@ -252,7 +253,7 @@ def no_web_server(head: ResponseHead, address: HttpAddress) -> SourceError | Non
     if not head.protocol.startswith("RTSP"):
         return None
     url = f"rtsp://{address.authority}{address.target}"
-    convert = ffmpeg_source(f"-rtsp_transport tcp -i {_unquoted(redact(url))}")
+    convert = _ffmpeg(f"-rtsp_transport tcp -i {_unquoted(redact(url))}")
     return SourceRefused(
         f"{_where(address)} speaks RTSP, not HTTP", f"let ffmpeg read it: {convert}"
     )

@@ -73,8 +73,8 @@ class Dialler:
         except ssl.SSLCertVerificationError as error:
             raise SourceRefused(
                 f"the certificate of {where} is not trusted: {error.verify_message}",
-                "if it is the camera's own and this network is safe, set tls_verify = false in the "
-                "camera's table of a configuration",
+                "if it is the camera's own and this network is safe, set tls_verify = false below "
+                "[camera.NAME], or on the command line give --insecure",
             ) from error
         except ssl.SSLError as error:
             if error.reason in _NO_TLS:
