@@ -7,10 +7,13 @@ import struct
 
 SOI = b"\xff\xd8"
 EOI = b"\xff\xd9"
+IMAGE_START = b"\xff\xd8\xff"
+"""SOI, and the beginning of a marker."""
 
 # The second byte of a marker; the first is always FILL.
 FILL = 0xFF
-M_SOI, M_EOI, M_SOS, M_DHT, M_APP1 = 0xD8, 0xD9, 0xDA, 0xC4, 0xE1
+M_SOI, M_EOI, M_SOS, M_DHT, M_DQT = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB
+M_APP0, M_APP1, M_APP2, M_APP13, M_APP15, M_COM = 0xE0, 0xE1, 0xE2, 0xED, 0xEF, 0xFE
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {M_DHT, 0xC8, 0xCC}
 """SOF markers: the segment that holds the picture's size."""
 HUFFMAN_SEQUENTIAL = frozenset({0xC0, 0xC1})
@@ -37,9 +40,46 @@ STANDARD_TABLES = bytes.fromhex(
     "f8f9fa"
 )
 
-
+JFIF_SIZE = 18
+"""Bytes of the APP0 segment that begins most pictures: JFIF, without a thumbnail."""
 SIZE_END = 9
 """Where the picture's size ends, behind the beginning of a frame header."""
+
+
+def has_size(data: bytes | bytearray, start: int, stop: int) -> bool:
+    """Whether a frame header gives a size that a picture can have: neither height nor width 0."""
+    height, width = data[start + 5 : start + 7], data[start + 7 : start + SIZE_END]
+    return stop - start >= SIZE_END and any(height) and any(width)
+
+
+def has_quantization(header: bytes) -> bool:
+    """Whether an image up to its first scan defines the quantization tables its frame names.
+
+    Without them no decoder can show it.
+    """
+    defined, named, position = set(), set(), len(SOI)
+    while position + 4 <= len(header) and header[position] == FILL:
+        marker = header[position + 1]
+        if marker == FILL:
+            position += 1
+            continue
+        stop = position + 2 + int.from_bytes(header[position + 2 : position + 4])
+        segment = header[position + 4 : stop]
+        if marker == M_DQT:
+            defined |= _tables(segment)
+        elif marker in FRAME_HEADERS:
+            named |= set(segment[8::3])  # the third of three bytes for each component
+        position = stop if marker in WITH_SEGMENT else position + 2
+    return named <= defined
+
+
+def _tables(segment: bytes) -> set[int]:
+    """The numbers of the tables that a DQT segment defines."""
+    numbers, at = set(), 0
+    while at < len(segment):
+        numbers.add(segment[at] & 0x0F)
+        at += 129 if segment[at] >> 4 else 65  # 64 values of two bytes, or of one
+    return numbers
 
 
 def dimensions(image: bytes | memoryview) -> tuple[int, int] | None:
