@@ -1,125 +1,42 @@
-"""JpegFramer: cut a camera's bytes into whole images by walking their JPEG markers.
+"""JpegFramer: cut a camera's bytes into whole images.
 
-The walk skips segments by their length, so an FFD9 inside a comment or a thumbnail never ends an
-image; inside a scan it stops at the first marker that is neither stuffing (FF00) nor a restart
-(FFD0-FFD7).
+Where an image ends, the walk through its markers says. What stands behind that end inside the same
+part, or the same answer, is a trailer and no picture.
 """
 
-import re
+from collections.abc import Iterable
 
 from mjrelay.errors import Tally
 from mjrelay.formats import jpeg, multipart
-from mjrelay.formats.jpeg import EOI, SOI
+from mjrelay.formats.behind import Behind, Series
+from mjrelay.formats.jpeg import (
+    EOI,
+    FILL,
+    IMAGE_START,
+    M_EOI,
+    M_SOI,
+    STANDALONE,
+    WITH_SEGMENT,
+)
+from mjrelay.formats.walk import RESYNCHRONISED, Walk, shorten_segment
 
-_IMAGE_START = b"\xff\xd8\xff"
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_BEFORE_BOUNDARY = re.compile(rb"\r?\n(?:--)?\Z")
 _PADDING = (b"\0", b"\xff", b"\xd9")
+_PADDED, _TRAILED = "padding after the image", "trailer after the image"
 
-# Between two images stands a part's head of some 100 bytes. Anything longer is not a head. Until an
-# image begins, up to this many bytes are searched again with each piece that comes.
+# Between two images stands a part's head of some 100 bytes. So much without the beginning of an
+# image is no head.
 _MAX_GAP = 4096
+# A boundary is at most so long; a shorter end of what has come may be half of one.
+_MAX_BOUNDARY = 512
+# The line end before a boundary, and the dashes that some cameras declare without.
+_LINE_END = len(b"\r\n--")
+# So much of a trailer is looked at, to say what it is.
+_TRAILER_BEGIN = 64
 
 # Enough for a picture of most cameras; it grows for those of others.
 _ROOM = 2**18
 
-
-class _Walk:
-    """How far the walk through one image has come, and what it found, as places in a buffer.
-
-    Attributes:
-        start: Where the image begins. Once the image is too large, its beginning is thrown away:
-            then this lies before what is kept, and may be negative.
-        position: Where to go on: at a marker, or inside a scan.
-        resume: Where to search for the next image should this one break off: no other image can
-            begin before. It never goes back, so that no byte is walked again and again.
-        in_scan: `position` is inside a scan.
-        seen_scan: A scan has begun.
-        has_size: A frame header gave the picture's size; without one no decoder can show it.
-        has_tables: There were Huffman tables.
-        sequential: The picture is of a kind that the standard tables decode.
-        edits: What to mend, in order: where from, where to, what to put there instead, and the
-            words to count it under.
-    """
-
-    __slots__ = (
-        "_max_size",
-        "edits",
-        "has_size",
-        "has_tables",
-        "in_scan",
-        "position",
-        "resume",
-        "seen_scan",
-        "sequential",
-        "start",
-    )
-
-    def __init__(self, start: int, max_size: int) -> None:
-        self.start = start
-        self.position = self.resume = start + len(SOI)
-        self.in_scan = self.seen_scan = False
-        self.has_size = self.has_tables = self.sequential = False
-        self.edits: list[tuple[int, int, bytes, str]] = []
-        self._max_size = max_size
-
-    def cross_segments(self, data: bytes | bytearray, end: int) -> bool:
-        """Walk on over the segments that are wholly there, at most into the next scan.
-
-        Returns:
-            False if it stopped in front of a scan whose picture has no size: this is no image.
-        """
-        is_image, segment, position = True, -1, self.position
-        while not self.in_scan and position + 4 <= end and data[position] == jpeg.FILL:
-            marker = data[position + 1]
-            stop = position + 2 + (data[position + 2] << 8 | data[position + 3])
-            if marker not in jpeg.WITH_SEGMENT or stop > end:
-                break
-            if marker == jpeg.M_DHT:
-                self.has_tables = True
-            elif marker in jpeg.FRAME_HEADERS:
-                self.sequential = marker in jpeg.HUFFMAN_SEQUENTIAL
-                self.has_size = _has_size(data, position, stop)
-            elif marker == jpeg.M_APP1 and data.find(SOI, position + 4, stop) >= 0:
-                # Home Assistant and Mainsail take the thumbnail for the picture.
-                self.edit(position, stop, b"", "thumbnail inside the image")
-            elif marker == jpeg.M_SOS:
-                if not self.has_size:
-                    is_image = False
-                    break
-                if self.sequential and not self.has_tables:
-                    self.edit(position, position, jpeg.STANDARD_TABLES, "no Huffman tables")
-                    self.has_tables = True
-                self.in_scan = self.seen_scan = True
-            segment, position = position, stop
-        self.position = position
-        if segment >= 0:
-            # Only what follows tells whether it was whole: an image may begin inside it.
-            self.resume = segment + 2
-        return is_image
-
-    def cross_scan(self, data: bytes | bytearray, end: int) -> bool:
-        """Walk on to the marker that ends the scan. False: it has not arrived."""
-        match = _SCAN_END.search(data, self.position, end)
-        if match is None:
-            # A last FF may be half a marker.
-            self.position = max(self.position, end - 1)
-            return False
-        self.position = self.resume = match.start()
-        self.in_scan = False
-        return True
-
-    def edit(self, start: int, stop: int, replacement: bytes, words: str) -> None:
-        """Note what to mend, unless the image is too large and will be dropped anyway."""
-        if stop - self.start <= self._max_size + len(EOI):
-            self.edits.append((start, stop, replacement, words))
-
-    def shift(self, count: int) -> None:
-        """Follow the bytes of the buffer, which have moved to the front by so many places."""
-        self.start -= count
-        self.position -= count
-        self.resume -= count
-        self.edits = [(a - count, b - count, new, words) for a, b, new, words in self.edits]
+_USUAL_TYPE = multipart.IMAGE_TYPE.encode()
 
 
 class JpegFramer:
@@ -134,6 +51,7 @@ class JpegFramer:
         max_size: Largest image in bytes. A longer one is a lost EOI, not a picture.
         boundary: The multipart boundary the camera declared, if any. Only a hint: it shows where
             an image without EOI ends. The boundary seen on the wire is preferred.
+        behind: What may stand behind an image where no boundary does.
         tally: Where to count what was dropped and tolerated.
         room: Bytes of memory to begin with.
     """
@@ -143,6 +61,7 @@ class JpegFramer:
         *,
         max_size: int = 8 * 2**20,
         boundary: bytes = b"",
+        behind: Behind = Behind.IMAGES,
         tally: Tally | None = None,
         room: int = _ROOM,
     ) -> None:
@@ -151,18 +70,29 @@ class JpegFramer:
         """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
         self._max_size = max_size
         self._boundary = boundary
+        self._usual_end = b"\r\n" + boundary  # of an image's part
+        self._behind = behind
         # What is kept lies from `_begin` to `_end`. One buffer serves all images: a new one for
         # each would be fresh memory each time, which the kernel must clear.
         self._buffer = bytearray(room)
         self._view = memoryview(self._buffer)  # assigning to a bytearray's slice copies twice
         self._begin = self._end = 0
-        self._walk: _Walk | None = None
+        self._walk: Walk | None = None
         self._promised: int | None = None
         self._kept_promise = False  # the image before was as long as its part had promised
-        self._gap = bytearray()
-        # What is in the gap is in the tally already: as no JPEG, or as the rest of a dropped image.
+        self._in_part = False  # a boundary stood before this image: one stands behind it too
+        self._is_delimited = False  # this image begins what a boundary or the answer's end ends
+        self._is_first = behind is not Behind.IMAGES  # the answer has shown no image yet
+        # Passing over the rest of a part, which begins a boundary before `_part_stop`.
+        self._passing = False
+        self._part_stop = 0
+        self._trailer: bytearray | None = None  # how it begins, where it stands behind an image
+        # The gap is in the tally already: as no JPEG, or as the rest of a dropped image.
         self._gap_is_accounted = False
+        self._sought = 0  # what is sought at present does not begin before this
         self._searched = 0  # the buffer holds no boundary before this
+        self._no_junk_before = 0  # an image that begins before this must not resynchronise
+        self._series = Series()
         # A camera that has shown one EOI always sends them: from then on an image without one is
         # truncated. One that never did leaves them out, and its images are mended.
         self._eoi_seen = False
@@ -204,9 +134,10 @@ class JpegFramer:
             if image := self._take_unfinished(self._walk, complete=complete):
                 images.append(image)
             images += self._cut()  # what waited behind a segment that was cut short
-        self._skip_to(self._end)
-        types = multipart.content_types(bytes(self._gap))
-        self._note_foreign([kind for kind in types if not kind.startswith("image/")])
+        rest = bytes(self._buffer[self._begin : self._end])
+        self._pass_over(self._end)
+        self._note_trailer()
+        self._note_foreign(multipart.foreign_types(rest))
         return images
 
     def _make_room(self, count: int) -> None:
@@ -218,7 +149,10 @@ class JpegFramer:
             self._view = memoryview(self._buffer)
         self._view[:size] = kept
         self._begin, self._end = 0, size
+        self._sought -= moved
         self._searched -= moved
+        self._no_junk_before -= moved
+        self._part_stop -= moved
         if self._walk is not None:
             self._walk.shift(moved)
 
@@ -235,61 +169,146 @@ class JpegFramer:
 
     # Between images
 
-    def _find_start(self) -> _Walk | None:
+    def _find_start(self) -> Walk | None:
         """Skip to the next image and begin to walk through it. None: none has begun yet."""
-        start = self._buffer.find(_IMAGE_START, self._begin, self._end)
-        if start < 0:
-            if self._end - self._begin > _MAX_GAP:
-                # The last two bytes may be the beginning of a beginning.
-                self._skip_to(self._end - len(_IMAGE_START) + 1)
-            return None
-        self._skip_to(start)
-        self._read_gap()
-        self._walk = _Walk(start, self._max_size)
-        return self._walk
+        while not self._passing or self._leave_part():
+            limit = self._begin + _MAX_GAP
+            start = self._buffer.find(IMAGE_START, max(self._begin, self._sought), self._end)
+            # The last two bytes may be the beginning of a beginning.
+            self._sought = start if start >= 0 else self._end - len(IMAGE_START) + 1
+            if self._sought >= limit:
+                self._pass_text(limit)
+            elif start < 0:
+                return None
+            elif self._read_gap(start):
+                self._begin = start
+                self._walk = Walk(start, self._max_size)
+                return self._walk
+        return None
 
-    def _skip_to(self, place: int) -> None:
-        """Move bytes that belong to no image into the gap."""
-        count, room = place - self._begin, _MAX_GAP - len(self._gap)
-        self._gap += self._buffer[self._begin : self._begin + min(count, room)]
-        self._begin = place
-        if count > room and not self._gap_is_accounted:
-            self._gap_is_accounted = True
-            self.tally.dropped["not_jpeg"] += 1
-            self._note_foreign(multipart.content_types(bytes(self._gap)))
+    def _pass_text(self, stop: int) -> None:
+        """Pass over text without an image: to the last part that begins in it, or its end."""
+        text = bytes(self._buffer[self._begin : stop])
+        latest = multipart.latest_boundary(text, self._boundary)
+        if latest > _LINE_END:
+            self._count_foreign(multipart.content_types(text[:latest]))
+            self._gap_is_accounted = False
+            self._begin += latest
+            return
+        self._count_foreign(multipart.content_types(text), at_least=1)
+        self._gap_is_accounted = True
+        self._begin = stop - _MAX_BOUNDARY
+        if latest >= 0 and multipart.foreign_types(text):
+            self._pass_part(self._begin)
 
-    def _read_gap(self) -> None:
-        """Learn from the text before an image: the boundary, and parts that were no JPEG."""
-        gap = bytes(self._gap)
-        self._gap.clear()
+    def _read_gap(self, start: int) -> bool:
+        """Learn from the text before an image: the boundary, and parts that were no JPEG.
+
+        Returns:
+            False if no image begins here, but something else that looks like one.
+        """
+        gap = bytes(self._buffer[self._begin : start])
         self._promised = multipart.content_length(gap)
+        # As a rule it begins with the boundary, which does not come again, and tells of an image.
+        boundary = self._boundary
+        self._in_part = bool(boundary) and gap.startswith(boundary)
+        is_usual = self._in_part and _USUAL_TYPE in gap and gap.count(boundary) == 1
+        if not is_usual and not self._read_unusual(gap):
+            self._pass_part(start)
+            return False
+        self._gap_is_accounted = False
+        self._is_delimited = self._in_part or self._is_first
+        return True
+
+    def _read_unusual(self, gap: bytes) -> bool:
+        """Learn from the text before an image where it is not a usual head. False: as above."""
         if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
             self._boundary = boundary
+            self._usual_end = b"\r\n" + boundary
             self._searched = 0
-        is_padded = gap.startswith(_PADDING)
-        # As a rule there is one boundary, and behind it the head of this image.
-        if not self._gap_is_accounted and (is_padded or gap.count(self._boundary) != 1):
-            if foreign := multipart.content_types(gap)[:-1]:
-                self.tally.dropped["not_jpeg"] += len(foreign)
-                self._note_foreign(foreign)
-            if is_padded:
-                self.tally.tolerated["padding after the image"] += 1
-        self._gap_is_accounted = False
+        self._in_part = bool(self._boundary) and self._boundary in gap
+        is_foreign = self._in_part and multipart.is_foreign(gap)
+        types = multipart.content_types(gap)
+        self._count_foreign(types if is_foreign else types[:-1])
+        if gap.startswith(_PADDING) and not self._gap_is_accounted:
+            self.tally.tolerated[_PADDED] += 1
+        return not is_foreign
+
+    def _count_foreign(self, types: list[str], *, at_least: int = 0) -> None:
+        """Count parts that were no JPEG, unless that was done."""
+        self._note_foreign(types)
+        count = max(len(types), at_least)
+        if count and not self._gap_is_accounted:
+            self.tally.dropped["not_jpeg"] += count
 
     def _note_foreign(self, types: list[str]) -> None:
         if types:
             self.foreign_type = types[-1]
 
+    # The rest of a part
+
+    def _pass_part(self, start: int) -> None:
+        """Pass over a part without an image: to the next boundary, if it is not too far away."""
+        self._begin = self._sought = start
+        self._passing, self._part_stop = True, start + self._max_size
+
+    def _leave_part(self) -> bool:
+        """Go on to the next boundary. False: it has not arrived."""
+        if self._end - self._begin < len(self._usual_end):
+            return False
+        if self._in_part and self._buffer.startswith(self._usual_end, self._begin):
+            self._passing, self._trailer = False, None
+            self._begin += len(b"\r\n")
+            self._sought = self._begin
+            return True
+        is_last = not self._in_part and self._trailer is not None
+        stop = min(self._end, self._part_stop)
+        place = None if is_last else self._find_end_of_part(stop)
+        if place is None and (is_last or self._end < self._part_stop):
+            self._pass_over(self._end if is_last else max(self._begin, self._end - _MAX_BOUNDARY))
+            return False
+        self._pass_over(stop if place is None else place)
+        self._note_trailer()
+        self._passing = self._gap_is_accounted = False
+        self._sought = self._begin
+        return True
+
+    def _find_end_of_part(self, stop: int) -> int | None:
+        """Find the next boundary in what is sought at present."""
+        start = max(self._begin, self._sought)
+        place = self._buffer.find(self._boundary, start, stop) if self._boundary else -1
+        # Some cameras' boundary changes. Such a line may be anything else before the known one.
+        line = multipart.find_boundary_line(self._buffer, start, stop if place < 0 else place)
+        if place < 0 and line < 0:
+            self._sought = max(start, stop - _MAX_BOUNDARY)
+            return None
+        self._sought = line if line >= 0 else place
+        return self._sought
+
+    def _pass_over(self, place: int) -> None:
+        """Throw away the beginning of what is kept, and remember how a trailer begins."""
+        if self._trailer is not None and len(self._trailer) < _TRAILER_BEGIN:
+            stop = min(place, self._begin + _TRAILER_BEGIN - len(self._trailer))
+            self._trailer += self._buffer[self._begin : stop]
+        self._begin = place
+
+    def _note_trailer(self) -> None:
+        """Count what stood behind the image in its part, if anything did."""
+        trailer, self._trailer = self._trailer, None
+        if trailer and (trailer := trailer.strip(b"\r\n- ")):
+            is_padding = trailer.startswith(_PADDING) and IMAGE_START not in trailer
+            self.tally.tolerated[_PADDED if is_padding else _TRAILED] += 1
+
     # Through an image
 
-    def _go_on(self, walk: _Walk) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - the markers
+    def _go_on(self, walk: Walk) -> bytes | None:  # noqa: C901, PLR0911, PLR0912 - the markers
         """Walk on through the present image.
 
         Returns:
             The image; empty bytes when it broke off and was dropped; None to wait for more bytes.
         """
         buffer, end = self._buffer, self._end
-        while True:
+        while not walk.lost:
             if walk.in_scan:
                 if not walk.cross_scan(buffer, end):
                     return self._wait(walk)
@@ -297,38 +316,56 @@ class JpegFramer:
                     self._searched = max(self._searched, walk.position)
                 elif (cut := self._end_of_part(walk.position)) is not None:
                     return self._take_without_eoi(walk, cut)
+            elif walk.in_junk:
+                is_crossed = walk.cross_junk(buffer, end)
+                is_over = is_crossed or walk.lost
+                boundary = self._find_boundary(walk.position if is_over else end)
+                if boundary is not None:
+                    walk.position = walk.resume = boundary
+                    return self._break_off(walk, "truncated")
+                if walk.lost:
+                    break
+                if not is_crossed:
+                    return self._wait(walk)
             position = walk.position
             if end < position + 2:
                 return self._wait(walk)
-            if buffer[position] != jpeg.FILL:
-                return self._break_off(walk, "corrupt")
-            marker = buffer[position + 1]
-            if marker in jpeg.WITH_SEGMENT:
+            marker = buffer[position + 1] if buffer[position] == FILL else 0
+            if marker in WITH_SEGMENT:
+                seen_scan = walk.seen_scan
                 is_image = walk.cross_segments(buffer, end)
                 if walk.position > position and self._boundary:
                     if (boundary := self._find_boundary(walk.position)) is not None:
                         # The image was cut: a segment's length led into the next part.
-                        walk.resume = boundary
+                        walk.position = walk.resume = boundary
+                        walk.seen_scan = seen_scan
                         return self._break_off(walk, "truncated")
                     walk.resume = walk.position  # no boundary in it: the segments are whole
                 if not is_image:
                     return self._break_off(walk, "corrupt")
-                if walk.position == position:
+                if walk.position > position:
+                    continue
+                if end < position + 4 or _claims_length(buffer, position):
                     return self._wait(walk)
-            elif marker == jpeg.M_EOI and walk.seen_scan:
+            elif marker == M_EOI:
+                if not walk.seen_scan:
+                    return self._break_off(walk, "truncated")
                 self._eoi_seen = True
                 return self._take(walk, position + len(EOI))
-            elif marker == jpeg.FILL:
-                walk.position += 1
-            elif marker in jpeg.STANDALONE:
-                walk.position += 2
-            elif marker == jpeg.M_SOI and walk.seen_scan and not self._eoi_seen:
-                return self._take_without_eoi(walk, position)
-            else:
-                is_cut = marker in (jpeg.M_SOI, jpeg.M_EOI)
-                return self._break_off(walk, "truncated" if is_cut else "corrupt")
+            elif marker == M_SOI:  # another image begins here
+                if walk.seen_scan and not self._eoi_seen:
+                    return self._take_without_eoi(walk, position)
+                return self._drop(walk, "truncated")
+            elif marker == FILL or marker in STANDALONE:
+                walk.position += 1 if marker == FILL else 2
+                continue
+            # Here is no marker.
+            if walk.seen_scan or walk.start < self._no_junk_before:
+                return self._break_off(walk, "corrupt")
+            walk.enter_junk()
+        return self._break_off(walk, walk.lost)
 
-    def _wait(self, walk: _Walk) -> bytes | None:
+    def _wait(self, walk: Walk) -> bytes | None:
         """Before waiting for more bytes: look for an early end, and bound what is kept.
 
         Returns:
@@ -338,6 +375,10 @@ class JpegFramer:
             cut = self._end_of_part(self._end)
             if cut is not None:
                 return self._take_without_eoi(walk, cut)
+        if not walk.in_scan and (boundary := self._find_boundary(self._end)) is not None:
+            # A segment's length leads into the next part: waiting for its end would cost pictures.
+            walk.position = walk.resume = boundary
+            return self._break_off(walk, "truncated")
         if self._end - walk.start > self._max_size + len(EOI):  # its end may lie behind it
             # Walk on without keeping it, so that its end is found where it really is.
             self._begin = min(walk.position, self._end)
@@ -346,47 +387,102 @@ class JpegFramer:
 
     # The end of an image
 
-    def _take(self, walk: _Walk, end: int) -> bytes:
-        """Cut the image out of the buffer, repaired; empty bytes where it is too large."""
+    def _take(self, walk: Walk, end: int) -> bytes:
+        """Cut the image out of the buffer, repaired; empty bytes where it is none to show."""
         if end - walk.start > self._max_size or walk.start < self._begin:
-            walk.resume = end
-            return self._break_off(walk, "oversized")
+            walk.position = walk.resume = end
+            return self._drop(walk, "oversized")
+        if walk.edits:
+            return self._accept(walk, end, *walk.mend(self._view, end))
+        return self._accept(walk, end, bytes(self._view[walk.start : end]))
+
+    def _accept(self, walk: Walk, end: int, image: bytes, tolerated: Iterable[str] = ()) -> bytes:
+        """Show an image that ends here; empty bytes where it is none of its own."""
         self._kept_promise = self._promised == end - walk.start
-        at = walk.start
-        pieces: list[bytes | memoryview] = []
-        for start, stop, replacement, words in walk.edits:
-            pieces += self._view[at:start], replacement
-            at = stop
+        self._walk, self._begin, self._sought, self._is_first = None, end, end, False
+        if self._in_part or self._behind is Behind.TRAILER:
+            self._passing, self._part_stop = True, walk.start + self._max_size
+            self._trailer = bytearray()
+        elif self._behind is Behind.EITHER:
+            has_list = walk.is_first_of_several(self._view)
+            if not self._series.goes_on_with(jpeg.dimensions(image), has_list=has_list):
+                self.tally.tolerated[_TRAILED] += 1
+                return b""
+        for words in tolerated:
             self.tally.tolerated[words] += 1
-        image = b"".join((*pieces, self._view[at:end]))
-        self._walk, self._begin = None, end
         return image
 
-    def _take_without_eoi(self, walk: _Walk, end: int) -> bytes:
+    def _take_without_eoi(self, walk: Walk, end: int) -> bytes:
         """Take an image that ended with its part, unless the part promised more."""
         if self._promised and self._promised > end - walk.start + len(EOI):
-            walk.resume = end
-            return self._break_off(walk, "truncated")
+            walk.position = walk.resume = end
+            return self._drop(walk, "truncated")
         walk.edit(end, end, EOI, "no end-of-image marker")
         return self._take(walk, end)
 
-    def _take_unfinished(self, walk: _Walk, *, complete: bool) -> bytes:
+    def _take_unfinished(self, walk: Walk, *, complete: bool) -> bytes:
         """At the end of the stream: take an image that lacks only its EOI, or drop it."""
         end = self._end
         if walk.in_scan and not self._eoi_seen:
             cut = self._end_of_part(end)
             if cut is not None or complete:
                 return self._take_without_eoi(walk, end if cut is None else cut)
-        return self._break_off(walk, "truncated")
+        if self._is_delimited:
+            part_end = self._find_end_of_lost(walk, "truncated")
+            if image := self._rescue(walk, end if part_end is None else part_end):
+                return image
+        return self._drop(walk, walk.lost or "truncated")
 
-    def _break_off(self, walk: _Walk, reason: str) -> bytes:
+    # An image that the walk cannot follow
+
+    def _break_off(self, walk: Walk, reason: str) -> bytes | None:
+        """Give the image up, once its part has ended without an image that can be shown.
+
+        Returns:
+            As `_go_on`.
+        """
+        if not self._is_delimited:
+            return self._drop(walk, reason)
+        end = self._find_end_of_lost(walk, reason)
+        if end is None and self._end - walk.start <= self._max_size + _MAX_BOUNDARY:
+            return None
+        image = self._rescue(walk, end) if end is not None else b""
+        return image or self._drop(walk, reason)
+
+    def _find_end_of_lost(self, walk: Walk, reason: str) -> int | None:
+        """Find where the part ends whose image the walk cannot follow; None: not in what came."""
+        if not walk.lost:
+            walk.lost = reason
+            self._sought = walk.start
+        return self._find_end_of_part(self._end) if self._in_part else None
+
+    def _rescue(self, walk: Walk, end: int) -> bytes:
+        """Take an image for what its part holds, if that ends as an image does; else nothing."""
+        end = multipart.line_end_before(self._buffer, end, self._begin)
+        is_whole = self._begin <= walk.start and self._buffer.startswith(EOI, end - len(EOI))
+        if not is_whole or end - walk.start > self._max_size:
+            return b""
+        if walk.seen_scan:
+            image, words = walk.mend(self._view, end)
+            return self._accept(walk, end, image, [*words, "unwalked"])
+        if mended := shorten_segment(bytes(self._view[walk.start : end])):
+            framer = JpegFramer(max_size=self._max_size, room=len(mended))
+            for image in framer.feed(mended):
+                return self._accept(walk, end, image, [*framer.tally.tolerated, RESYNCHRONISED])
+        return b""
+
+    def _drop(self, walk: Walk, reason: str) -> bytes:
         """Drop the image and go back to where another may begin."""
         if walk.position - walk.start > self._max_size:
             reason = "oversized"
+            walk.resume = max(walk.resume, walk.position)  # what lies before may not be kept
         self.tally.dropped[reason] += 1
-        self._kept_promise = False
+        self._kept_promise = self._is_delimited = self._is_first = False
         self._gap_is_accounted = True  # what remains of the image is no part of its own
+        if walk.resynchronised:
+            self._no_junk_before = walk.position  # so that no byte is junk of many images
         self._walk, self._begin = None, walk.resume
+        self._sought = walk.resume
         return b""
 
     def _end_of_part(self, stop: int) -> int | None:
@@ -394,9 +490,7 @@ class JpegFramer:
         boundary = self._find_boundary(stop)
         if boundary is None:
             return None
-        before = max(self._begin, boundary - 4)
-        line_end = _BEFORE_BOUNDARY.search(self._buffer, before, boundary)
-        return line_end.start() if line_end else boundary
+        return multipart.line_end_before(self._buffer, boundary, self._begin)
 
     def _find_boundary(self, stop: int) -> int | None:
         """Find a boundary before `stop`, looking at each byte only once."""
@@ -410,25 +504,6 @@ class JpegFramer:
         return None
 
 
-def plain_image(data: bytes) -> bytes | None:
-    """The image at the beginning of some bytes, if nothing is wrong with it.
-
-    For bytes that were cut already, such as a USB camera's buffers: without a copy where nothing
-    follows the image.
-
-    Returns:
-        What JpegFramer would make of it; None where only JpegFramer can tell.
-    """
-    if not data.startswith(_IMAGE_START):
-        return None
-    walk, end = _Walk(0, len(data)), len(data)
-    walk.cross_segments(data, end)
-    if walk.edits or not walk.in_scan or not walk.cross_scan(data, end):
-        return None
-    return data[: walk.position + len(EOI)] if data.startswith(EOI, walk.position) else None
-
-
-def _has_size(data: bytes | bytearray, start: int, stop: int) -> bool:
-    """Whether a frame header gives a size that a picture can have: neither height nor width 0."""
-    height, width = data[start + 5 : start + 7], data[start + 7 : start + jpeg.SIZE_END]
-    return stop - start >= jpeg.SIZE_END and any(height) and any(width)
+def _claims_length(data: bytearray, position: int) -> bool:
+    """Whether a segment is as long as its length field at least."""
+    return data[position + 2] > 0 or data[position + 3] >= 2  # noqa: PLR2004 - two bytes

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mjrelay.errors import FramingError, Tally
 from mjrelay.formats import multipart
+from mjrelay.formats.behind import behind
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseReader
 from tests.support.quirks import REPLIES, Reply
@@ -16,6 +17,8 @@ from tests.support.quirks import REPLIES, Reply
 CATALOGUE = pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)
 # Long enough for several images, short enough to be cut into single bytes.
 SHORT = [reply for reply in REPLIES if len(reply.wire) < 40_000]
+
+_MAX_SIZE = 8 * 2**20
 
 
 def images_of(pieces: list[bytes]) -> tuple[bytes, ...]:
@@ -28,7 +31,11 @@ def images_of(pieces: list[bytes]) -> tuple[bytes, ...]:
         rest = data
         if framer is None and (head := reader.read_head(data)):
             boundary = multipart.declared_boundary(head.media_type)
-            framer = JpegFramer(boundary=boundary, tally=tally)
+            framer = JpegFramer(
+                boundary=boundary,
+                behind=behind(head.media_type, head.length, _MAX_SIZE),
+                tally=tally,
+            )
             rest = b""
         if framer:
             cut = partial(_cut, framer, images)

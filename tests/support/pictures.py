@@ -14,9 +14,13 @@ from PIL import Image, ImageDraw
 SOI = b"\xff\xd8"
 EOI = b"\xff\xd9"
 DHT = 0xC4
+DQT = 0xDB
 SOS = 0xDA
+APP0 = 0xE0
 APP1 = 0xE1
 APP2 = 0xE2
+APP12 = 0xEC
+APP13 = 0xED
 COM = 0xFE
 
 STAMP = b"frame "
@@ -45,13 +49,96 @@ def with_restarts(n: int = 0) -> bytes:
 
 def with_thumbnail(n: int = 0) -> bytes:
     """Add an Exif segment which holds a whole JPEG of its own to `picture(n)`."""
-    return insert(picture(n), segment(APP1, _exif(picture(n, (16, 16)))))
+    return insert(picture(n), segment(APP1, _exif(_small(n))))
+
+
+def turned(
+    n: int = 0,
+    thumbnail: bytes = b"",
+    order: str = ">",
+    *,
+    behind: bytes = b"",
+    cut: bool = False,
+) -> bytes:
+    """Add an Exif segment that says the picture lies on its side, maybe with a thumbnail.
+
+    Args:
+        n: The picture's number.
+        thumbnail: A JPEG for the second directory; without one there is just the first.
+        order: Of the bytes in a number: ">", as Motorola has it, or "<", as Intel has it.
+        behind: What stands behind the thumbnail, such as a maker's notes.
+        cut: As it is with the thumbnail cut out: nothing leads to the second directory.
+    """
+    exif = _turned_exif(thumbnail, order)
+    if cut:
+        link = _SECOND.to_bytes(4, "big" if order == ">" else "little")
+        exif = exif.replace(link, bytes(4), 1)
+        exif = exif.replace(thumbnail, bytes(len(thumbnail)) if behind else b"")
+    return insert(picture(n), segment(APP1, exif + behind))
+
+
+def with_thumbnails_elsewhere(n: int = 0) -> bytes:
+    """Add a thumbnail as JFIF extension, as Photoshop's resource, and in a comment."""
+    small = _small(n)
+    resource = b"8BIM\x04\x0c\0\0" + struct.pack(">I", len(small)) + small
+    return insert(
+        picture(n),
+        segment(APP0, b"JFXX\0\x10" + small),
+        segment(APP13, b"Photoshop 3.0\0" + resource),
+        segment(APP12, b"preview" + small),
+        segment(COM, small),
+    )
+
+
+def first_of_several(n: int = 0) -> bytes:
+    """Add the list that the first image of a Multi-Picture file has."""
+    return insert(picture(n), segment(APP2, b"MPF\0" + _LIST))
+
+
+_LIST = b"MM\0*\0\0\0\x08" + struct.pack(">HHHI4sHHII", 2, 0xB000, 7, 4, b"0100", 0xB001, 4, 1, 2)
+
+
+def with_unlisted_bytes(n: int = 0, junk: bytes = bytes(608)) -> bytes:
+    """Put bytes behind a comment which its length leaves out."""
+    return insert(picture(n), segment(COM, bytes(4092)) + junk)
+
+
+def with_stuffing_in_the_header(n: int = 0) -> bytes:
+    """Put FF00 where markers must stand: behind SOI, and between two segments."""
+    soi, first, *rest = segments(picture(n))
+    return b"".join([soi, b"\xff\0", first, b"\xff\0\xff\0", *rest])
+
+
+def with_length_too_large(n: int = 0, surplus: int = 300) -> bytes:
+    """Let a comment claim what follows it: `surplus` bytes of the tables, or even of the scan."""
+    comment = bytearray(segment(COM, bytes(100)))
+    comment[2:4] = (len(comment) - 2 + surplus).to_bytes(2)
+    return insert(picture(n), bytes(comment))
+
+
+def with_length_below_two(n: int = 0) -> bytes:
+    """Give segments a length that does not even count itself."""
+    return insert(picture(n), b"\xff\xfe\0\0", b"\xff\xec\0\1text")
+
+
+def with_damaged_scan(n: int = 0) -> bytes:
+    """Put a marker that means nothing into a scan with restarts, as a lost packet does."""
+    jpeg = with_restarts(n)
+    middle = jpeg.index(b"\xff\xd0") + 9
+    return jpeg[:middle] + b"\xff\x9f" + jpeg[middle + 2 :]
+
+
+_TRAP = b"ends \xff\xd9 begins \xff\xd8\xff\xe0 scans \xff\xda\x00\x02 ends \xff\xd9"
+
+
+def with_traps(n: int = 0) -> bytes:
+    """Add payloads that hold what looks like EOI, SOI and SOS, and is none of them."""
+    return insert(picture(n), segment(APP2, _TRAP), segment(APP12, EOI + SOI))
 
 
 def with_comment_traps(n: int = 0) -> bytes:
-    """Add payloads that hold what looks like EOI, SOI and SOS, and is none of them."""
-    trap = b"ends \xff\xd9 begins \xff\xd8\xff\xe0 scans \xff\xda\x00\x02 ends \xff\xd9"
-    return insert(picture(n), segment(COM, trap), segment(APP2, trap), segment(COM, EOI + SOI))
+    """Add comments that hold what looks like EOI, SOI and SOS."""
+    return insert(picture(n), segment(COM, _TRAP), segment(COM, EOI + SOI), segment(COM, EOI))
 
 
 def with_fill_bytes(n: int = 0) -> bytes:
@@ -140,6 +227,29 @@ def _draw(n: int, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", **options)
     return file.getvalue()
+
+
+@functools.cache
+def _small(n: int) -> bytes:
+    return picture(n, (16, 16))
+
+
+_MAKER = b"a camera\0"
+_SECOND = 8 + 2 + 2 * 12 + 4 + len(_MAKER)  # behind the first directory and its text
+
+
+def _turned_exif(thumbnail: bytes, order: str) -> bytes:
+    """Exif data: the orientation, a text, and a second directory with a thumbnail."""
+    mark = b"MM" if order == ">" else b"II"
+    orientation = struct.pack(order + "HHIHH", 0x0112, 3, 1, 6, 0)
+    maker = struct.pack(order + "HHII", 0x010F, 2, len(_MAKER), _SECOND - len(_MAKER))
+    tiff = mark + struct.pack(order + "HIH", 42, 8, 2) + orientation + maker
+    tiff += struct.pack(order + "I", _SECOND if thumbnail else 0) + _MAKER
+    if thumbnail:
+        where = _SECOND + 2 + 2 * 12 + 4
+        tiff += struct.pack(order + "HHHII", 2, 0x0201, 4, 1, where)
+        tiff += struct.pack(order + "HHIII", 0x0202, 4, 1, len(thumbnail), 0) + thumbnail
+    return b"Exif\0\0" + tiff
 
 
 def _exif(thumbnail: bytes) -> bytes:

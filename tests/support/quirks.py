@@ -12,13 +12,22 @@ from dataclasses import dataclass
 
 from .pictures import (
     EOI,
+    first_of_several,
     picture,
     progressive,
+    turned,
     with_comment_traps,
+    with_damaged_scan,
     with_fill_bytes,
+    with_length_below_two,
+    with_length_too_large,
     with_restarts,
     with_standard_tables,
+    with_stuffing_in_the_header,
     with_thumbnail,
+    with_thumbnails_elsewhere,
+    with_traps,
+    with_unlisted_bytes,
     without_eoi,
     without_tables,
 )
@@ -27,11 +36,18 @@ BOUNDARY = "boundarydonotcross"
 MULTIPART = f"multipart/x-mixed-replace;boundary={BOUNDARY}"
 CLOSING = f"--{BOUNDARY}--\r\n".encode()
 
-IMAGES = (picture(1), progressive(2), with_restarts(3), with_comment_traps(4), with_fill_bytes(5))
+IMAGES = (picture(1), progressive(2), with_restarts(3), with_traps(4), with_fill_bytes(5))
 BASELINE = (picture(1), picture(2), picture(3))
 THUMBNAILED = (with_thumbnail(1), with_thumbnail(2), with_thumbnail(3))
 WITHOUT_TABLES = (without_tables(1), without_tables(2), without_tables(3))
 WITHOUT_EOI = (without_eoi(1), without_eoi(2), without_eoi(3))
+
+SMALL = picture(9, (16, 16))
+SOUND = b"\x7f\xff\xd8\xff\xfe" + bytes(range(256)) + b"\xff\xd8\xff\xdb\0\x04"
+"""µ-law, in which the bytes of SOI are a loud noise."""
+
+BASELINE_COMMENTED = tuple(with_unlisted_bytes(n, b"") for n in (1, 2, 3))
+TURNED = turned(1, SMALL, cut=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,17 @@ def declared(parameter: str, kind: str = "multipart/x-mixed-replace") -> str:
 def glued(images: Sequence[bytes]) -> list[bytes]:
     """Put the first bytes of the next picture, up to inside its DQT, at the end of each."""
     return [a + b[:30] for a, b in zip(images, [*images[1:], b""], strict=True)]
+
+
+def single(image: bytes, *, length: bool = True, content_type: str = "image/jpeg") -> bytes:
+    """Answer with one picture, and what stands behind it."""
+    return answer(image, content_type, *([f"Content-Length: {len(image)}"] if length else []))
+
+
+def with_sound(part_type: str, *, length: Callable[[bytes], int | str] | None = len) -> bytes:
+    """Write a multipart body with two parts of sound before each picture."""
+    sound = multipart([SOUND, SOUND[::-1] + SOUND * 20], part_type=part_type, length=length)
+    return b"".join(sound + multipart([image], length=length) for image in IMAGES)
 
 
 def padded(images: Sequence[bytes], junk: bytes) -> list[bytes]:
@@ -350,6 +377,21 @@ PARTS = (
     Reply("part type video/x-jpeg", answer(multipart(part_type="video/x-jpeg"))),
     Reply("part type text/html", answer(multipart(part_type="text/html"))),
     Reply("no part type", answer(multipart(part_type=None))),
+    Reply(
+        "sound between the pictures",
+        answer(with_sound("audio/basic")),
+        evidence="adgkinsey/adffmpeg adpic.c",
+    ),
+    Reply(
+        "sound between the pictures, and no lengths",
+        answer(with_sound("audio/basic", length=None)),
+        evidence="adgkinsey/adffmpeg adpic.c",
+    ),
+    Reply(
+        "sound of an unknown type between the pictures",
+        answer(with_sound("application/x-sound")),
+        evidence="adgkinsey/adffmpeg adpic.c",
+    ),
 )
 
 PICTURES = (
@@ -377,8 +419,8 @@ PICTURES = (
     ),
     Reply(
         "markers in comments",
-        answer(multipart([*map(with_comment_traps, range(3))], length=None)),
-        tuple(map(with_comment_traps, range(3))),
+        answer(multipart([*map(with_comment_traps, (1, 2, 3))], length=None)),
+        BASELINE,
         evidence="ruffle-rs/ruffle#8820",
     ),
     Reply(
@@ -440,6 +482,117 @@ PICTURES = (
         "the next picture's first bytes at the end",
         answer(multipart(glued(IMAGES))),
         evidence="mm5agm/Yaesu_Web_Control#132",
+    ),
+    Reply(
+        "a comment longer than it says",
+        answer(multipart([*map(with_unlisted_bytes, (1, 2, 3))], length=None)),
+        BASELINE_COMMENTED,
+        evidence="rroller/dahua#681, rroller/dahua#575, lilohuang/PyTurboJPEG#77 (Dahua)",
+    ),
+    Reply(
+        "a snapshot with a comment longer than it says",
+        single(with_unlisted_bytes(1)),
+        BASELINE_COMMENTED[:1],
+        evidence="rroller/dahua#681, lilohuang/PyTurboJPEG#77 (Dahua)",
+    ),
+    Reply(
+        "text between two segments",
+        answer(multipart([with_unlisted_bytes(n, b"hello" * n) for n in (1, 2, 3)])),
+        BASELINE_COMMENTED,
+        evidence="python-pillow/Pillow junk_jpeg_header.jpg, photoshop-200dpi-broken.jpg",
+    ),
+    Reply(
+        "FF00 between two segments",
+        answer(multipart([*map(with_stuffing_in_the_header, (1, 2, 3))])),
+        BASELINE,
+        evidence="python-pillow/Pillow jpeg_ff00_header.jpg",
+    ),
+    Reply(
+        "a comment shorter than it says",
+        answer(multipart([with_length_too_large(1), with_length_too_large(2, 900), picture(3)])),
+        (with_length_too_large(1, 0), with_length_too_large(2, 0), picture(3)),
+    ),
+    Reply(
+        "a snapshot with a comment shorter than it says",
+        single(with_length_too_large(1)),
+        (with_length_too_large(1, 0),),
+    ),
+    Reply(
+        "segments of length 0 and 1",
+        answer(multipart([*map(with_length_below_two, (1, 2, 3))])),
+        BASELINE,
+    ),
+    Reply(
+        "a damaged scan",
+        answer(multipart([picture(1), with_damaged_scan(2), picture(3)])),
+        (picture(1), with_damaged_scan(2), picture(3)),
+        evidence="ianare/exif-samples corrupted.jpg",
+    ),
+    Reply(
+        "a snapshot with a damaged scan",
+        single(with_damaged_scan(2)),
+        (with_damaged_scan(2),),
+        evidence="ianare/exif-samples corrupted.jpg",
+    ),
+    Reply(
+        "thumbnails in other segments",
+        answer(multipart([*map(with_thumbnails_elsewhere, (1, 2, 3))], length=None)),
+        BASELINE,
+        evidence="openpreserve/jhove#303 (JFXX), moxiecode/plupload#764 (APP13)",
+    ),
+    Reply(
+        "a thumbnail in a snapshot that lies on its side",
+        single(turned(1, SMALL)),
+        (TURNED,),
+        evidence="raspberrypi/picamera2#1015, feelfreelinux/octo4a#279",
+    ),
+    Reply(
+        "another image behind each",
+        answer(multipart([image + SMALL for image in IMAGES])),
+        evidence="deckerst/aves#1185, python-pillow/Pillow#8052 (Ultra HDR)",
+    ),
+    Reply(
+        "another image behind each, and no lengths",
+        answer(multipart([image + bytes(3) + image for image in IMAGES], length=None)),
+        evidence="python-pillow/Pillow frozenpond.mpo",
+    ),
+    Reply(
+        "another image behind a snapshot",
+        single(picture(1, (640, 480)) + picture(1, (160, 120))),
+        (picture(1, (640, 480)),),
+        evidence="deckerst/aves#1185, feelfreelinux/octo4a#279 (phones)",
+    ),
+    Reply(
+        "another image behind a snapshot, and no length",
+        single(picture(1) + SMALL + SMALL[:-9], length=False),
+        BASELINE[:1],
+        evidence="deckerst/aves#1185, feelfreelinux/octo4a#279 (phones)",
+    ),
+    Reply(
+        "another image behind a snapshot without a type of its own",
+        single(picture(1) + SMALL, content_type="application/octet-stream"),
+        BASELINE[:1],
+    ),
+    Reply(
+        "two views in a snapshot",
+        single(first_of_several(1) + picture(2)),
+        BASELINE[:1],
+        evidence="python-pillow/Pillow sugarshack.mpo",
+    ),
+    Reply(
+        "two views in a snapshot, and no length",
+        single(first_of_several(1) + picture(2), length=False),
+        BASELINE[:1],
+        evidence="python-pillow/Pillow sugarshack.mpo",
+    ),
+    Reply(
+        "pictures without multipart, called one",
+        answer(b"".join(IMAGES), "image/jpeg"),
+        evidence="AlexxIT/go2rtc pkg/magic/mjpeg",
+    ),
+    Reply(
+        "pictures without multipart, called one of 9999999 bytes",
+        answer(b"".join(IMAGES), "image/jpeg", "Content-Length: 9999999"),
     ),
 )
 

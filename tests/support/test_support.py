@@ -36,6 +36,13 @@ WHOLE = (
     pictures.with_fill_bytes,
     pictures.without_tables,
     pictures.stamped,
+    pictures.turned,
+    pictures.with_damaged_scan,
+    pictures.with_traps,
+    pictures.with_thumbnails_elsewhere,
+    pictures.with_unlisted_bytes,
+    pictures.with_stuffing_in_the_header,
+    pictures.with_length_below_two,
 )
 
 
@@ -86,7 +93,7 @@ def test_a_picture_without_a_stamp_has_none() -> None:
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.name)
 def test_replies_carry_images(reply: Reply) -> None:
-    assert len(reply.images) >= 3 or reply.name == "one snapshot"
+    assert len(reply.images) >= (1 if "snapshot" in reply.name else 3)
     assert not reply.error
     for image in reply.images:
         assert decoded(image)

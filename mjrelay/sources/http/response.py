@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mjrelay.configuration.address import HttpAddress
 from mjrelay.errors import FramingError, SourceError, SourceLost, SourceStalled
 from mjrelay.formats import multipart
+from mjrelay.formats.behind import behind
 from mjrelay.formats.framer import JpegFramer
 from mjrelay.formats.http1 import ResponseHead, ResponseReader, TakeBody
 from mjrelay.formats.recognition import ENOUGH
@@ -108,7 +109,12 @@ class Response:
         if fault := diagnosis.no_web_server(head, address):
             raise fault
         boundary = multipart.declared_boundary(head.media_type)
-        framer = JpegFramer(max_size=max_image, boundary=boundary, tally=reader.tally)
+        framer = JpegFramer(
+            max_size=max_image,
+            boundary=boundary,
+            behind=behind(head.media_type, head.length, max_image),
+            tally=reader.tally,
+        )
         return cls(connection, reader, head, framer, address, max_image=max_image)
 
     @property

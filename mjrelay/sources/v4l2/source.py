@@ -31,7 +31,8 @@ from mjrelay.devices.timing import USUAL, Timing
 from mjrelay.devices.udev import Hotplug
 from mjrelay.devices.worker import Worker
 from mjrelay.errors import RemedyFailed, SourceBroken, SourceUnreachable, Tally
-from mjrelay.formats.framer import JpegFramer, plain_image
+from mjrelay.formats.framer import JpegFramer
+from mjrelay.formats.walk import plain_image
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.service.systemd import Kept
 from mjrelay.sources import Show, Source, Stream
