@@ -7,7 +7,7 @@ part, or the same answer, is a trailer and no picture.
 from collections.abc import Iterable
 
 from mjrelay.errors import Tally
-from mjrelay.formats import jpeg, multipart
+from mjrelay.formats import multipart
 from mjrelay.formats.behind import Behind, Series
 from mjrelay.formats.jpeg import (
     EOI,
@@ -391,7 +391,10 @@ class JpegFramer:
         """Cut the image out of the buffer, repaired; empty bytes where it is none to show."""
         if end - walk.start > self._max_size or walk.start < self._begin:
             walk.position = walk.resume = end
-            return self._drop(walk, "oversized")
+            self._series.goes_on_with(walk.size, has_list=False)
+            dropped = self._drop(walk, "oversized")
+            self._expect_trailer()
+            return dropped
         if walk.edits:
             return self._accept(walk, end, *walk.mend(self._view, end))
         return self._accept(walk, end, bytes(self._view[walk.start : end]))
@@ -400,17 +403,22 @@ class JpegFramer:
         """Show an image that ends here; empty bytes where it is none of its own."""
         self._kept_promise = self._promised == end - walk.start
         self._walk, self._begin, self._sought, self._is_first = None, end, end, False
-        if self._in_part or self._behind is Behind.TRAILER:
-            self._passing, self._part_stop = True, walk.start + self._max_size
-            self._trailer = bytearray()
-        elif self._behind is Behind.EITHER:
+        if not self._expect_trailer() and self._behind is Behind.EITHER:
             has_list = walk.is_first_of_several(self._view)
-            if not self._series.goes_on_with(jpeg.dimensions(image), has_list=has_list):
+            if not self._series.goes_on_with(walk.size, has_list=has_list):
                 self.tally.tolerated[_TRAILED] += 1
                 return b""
         for words in tolerated:
             self.tally.tolerated[words] += 1
         return image
+
+    def _expect_trailer(self) -> bool:
+        """Take what stands behind an image for its trailer, if it is not for other images."""
+        if not self._in_part and self._behind is not Behind.TRAILER:
+            return False
+        self._passing, self._part_stop = True, self._begin + self._max_size
+        self._trailer = bytearray()
+        return True
 
     def _take_without_eoi(self, walk: Walk, end: int) -> bytes:
         """Take an image that ended with its part, unless the part promised more."""

@@ -46,10 +46,13 @@ SIZE_END = 9
 """Where the picture's size ends, behind the beginning of a frame header."""
 
 
-def has_size(data: bytes | bytearray, start: int, stop: int) -> bool:
-    """Whether a frame header gives a size that a picture can have: neither height nor width 0."""
-    height, width = data[start + 5 : start + 7], data[start + 7 : start + SIZE_END]
-    return stop - start >= SIZE_END and any(height) and any(width)
+def frame_size(data: bytes | bytearray, start: int, stop: int) -> tuple[int, int] | None:
+    """Width and height in a frame header; None where a picture cannot have them, as with 0."""
+    if stop - start < SIZE_END:
+        return None
+    height = data[start + 5] << 8 | data[start + 6]
+    width = data[start + 7] << 8 | data[start + 8]
+    return (width, height) if width and height else None
 
 
 def has_quantization(header: bytes) -> bool:

@@ -69,7 +69,8 @@ class Walk:
         in_scan: `position` is inside a scan.
         in_junk: It is inside bytes that are no marker, where one must stand.
         seen_scan: A scan has begun.
-        has_size: A frame header gave the picture's size; without one no decoder can show it.
+        size: The picture's width and height, once a frame header gave them; without them no decoder
+            can show it.
         has_tables: There were Huffman tables.
         sequential: The picture is of a kind that the standard tables decode.
         resynchronised: There were bytes where a marker must stand.
@@ -81,7 +82,6 @@ class Walk:
         "_junk",
         "_max_size",
         "edits",
-        "has_size",
         "has_tables",
         "in_junk",
         "in_scan",
@@ -91,6 +91,7 @@ class Walk:
         "resynchronised",
         "seen_scan",
         "sequential",
+        "size",
         "start",
     )
 
@@ -98,7 +99,8 @@ class Walk:
         self.start = start
         self.position = self.resume = start + len(SOI)
         self.in_scan = self.in_junk = self.seen_scan = False
-        self.has_size = self.has_tables = self.sequential = False
+        self.size: tuple[int, int] | None = None
+        self.has_tables = self.sequential = False
         self.resynchronised = False
         self.lost = ""
         self.edits: list[Edit] = []
@@ -121,13 +123,13 @@ class Walk:
                 self.has_tables = True
             elif marker in FRAME_HEADERS:
                 self.sequential = marker in HUFFMAN_SEQUENTIAL
-                self.has_size = jpeg.has_size(data, position, stop)
+                self.size = jpeg.frame_size(data, position, stop)
             elif marker >= M_APP0:
                 is_plain = marker == M_APP0 and stop - position == JFIF_SIZE
                 if not is_plain and (words := suspicion(data, position, stop)):
                     self.edit(position, stop, None, words)
             elif marker == M_SOS:
-                if not self.has_size or (
+                if not self.size or (
                     self.resynchronised and not self._can_be_shown(data, position)
                 ):
                     is_image = False

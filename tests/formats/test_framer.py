@@ -532,6 +532,20 @@ def test_an_oversized_image_without_eoi_ends_at_its_boundary() -> None:
     assert framer.tally.dropped == {"oversized": 1, "truncated": 1}
 
 
+@pytest.mark.parametrize("behind", [Behind.TRAILER, Behind.EITHER])
+def test_what_stands_behind_an_oversized_image_is_not_shown_in_its_place(behind: Behind) -> None:
+    framer = JpegFramer(max_size=10_000, behind=behind)
+    assert cut(pieces(of_length(70_000) + SMALL, 500), framer) == []
+    assert framer.tally.dropped == {"oversized": 1}
+
+
+def test_what_stands_behind_an_oversized_image_in_its_part_is_not_shown_either() -> None:
+    framer = JpegFramer(max_size=10_000)
+    parts = multipart([of_length(70_000) + SMALL, GOOD])
+    assert cut(pieces(parts, 500), framer) == [GOOD]
+    assert framer.tally.dropped == {"oversized": 1}
+
+
 # Between images
 
 
