@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from mjrelay.errors import Tally
 from mjrelay.formats import multipart
 from mjrelay.formats.behind import Behind, Series
+from mjrelay.formats.gap import TRAILED, Gap
 from mjrelay.formats.jpeg import (
     EOI,
     FILL,
@@ -20,23 +21,16 @@ from mjrelay.formats.jpeg import (
 )
 from mjrelay.formats.walk import RESYNCHRONISED, Walk, shorten_segment
 
-_PADDING = (b"\0", b"\xff", b"\xd9")
-_PADDED, _TRAILED = "padding after the image", "trailer after the image"
-
 # Between two images stands a part's head of some 100 bytes. So much without the beginning of an
 # image is no head.
 _MAX_GAP = 4096
 # A boundary is at most so long; a shorter end of what has come may be half of one.
 _MAX_BOUNDARY = 512
-# The line end before a boundary, and the dashes that some cameras declare without.
-_LINE_END = len(b"\r\n--")
 # So much of a trailer is looked at, to say what it is.
 _TRAILER_BEGIN = 64
 
 # Enough for a picture of most cameras; it grows for those of others.
 _ROOM = 2**18
-
-_USUAL_TYPE = multipart.IMAGE_TYPE.encode()
 
 
 class JpegFramer:
@@ -66,11 +60,8 @@ class JpegFramer:
         room: int = _ROOM,
     ) -> None:
         self.tally = tally or Tally()
-        self.foreign_type = ""
-        """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
         self._max_size = max_size
-        self._boundary = boundary
-        self._usual_end = b"\r\n" + boundary  # of an image's part
+        self._gap = Gap(boundary, self.tally)
         self._behind = behind
         # What is kept lies from `_begin` to `_end`. One buffer serves all images: a new one for
         # each would be fresh memory each time, which the kernel must clear.
@@ -78,17 +69,13 @@ class JpegFramer:
         self._view = memoryview(self._buffer)  # assigning to a bytearray's slice copies twice
         self._begin = self._end = 0
         self._walk: Walk | None = None
-        self._promised: int | None = None
         self._kept_promise = False  # the image before was as long as its part had promised
-        self._in_part = False  # a boundary stood before this image: one stands behind it too
         self._is_delimited = False  # this image begins what a boundary or the answer's end ends
         self._is_first = behind is not Behind.IMAGES  # the answer has shown no image yet
         # Passing over the rest of a part, which begins a boundary before `_part_stop`.
         self._passing = False
         self._part_stop = 0
         self._trailer: bytearray | None = None  # how it begins, where it stands behind an image
-        # The gap is in the tally already: as no JPEG, or as the rest of a dropped image.
-        self._gap_is_accounted = False
         self._sought = 0  # what is sought at present does not begin before this
         self._searched = 0  # the buffer holds no boundary before this
         self._no_junk_before = 0  # an image that begins before this must not resynchronise
@@ -103,14 +90,19 @@ class JpegFramer:
         return self._walk is None
 
     @property
+    def foreign_type(self) -> str:
+        """Content type of the latest part that held no JPEG, such as "video/x-h264"."""
+        return self._gap.foreign_type
+
+    @property
     def missing(self) -> int:
         """Bytes that the present image still lacks, by the length its part promised.
 
         0 where that is not known, or not to be believed: the length before it was wrong.
         """
-        if self._walk is None or self._promised is None or not self._kept_promise:
+        if self._walk is None or self._gap.promised is None or not self._kept_promise:
             return 0
-        return max(0, self._promised - (self._end - self._walk.start))
+        return max(0, self._gap.promised - (self._end - self._walk.start))
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; return the images they complete, oldest first."""
@@ -137,7 +129,7 @@ class JpegFramer:
         rest = bytes(self._buffer[self._begin : self._end])
         self._pass_over(self._end)
         self._note_trailer()
-        self._note_foreign(multipart.foreign_types(rest))
+        self._gap.read_last(rest)
         return images
 
     def _make_room(self, count: int) -> None:
@@ -180,7 +172,7 @@ class JpegFramer:
                 self._pass_text(limit)
             elif start < 0:
                 return None
-            elif self._read_gap(start):
+            elif self._begins_at(start):
                 self._begin = start
                 self._walk = Walk(start, self._max_size)
                 return self._walk
@@ -189,61 +181,23 @@ class JpegFramer:
     def _pass_text(self, stop: int) -> None:
         """Pass over text without an image: to the last part that begins in it, or its end."""
         text = bytes(self._buffer[self._begin : stop])
-        latest = multipart.latest_boundary(text, self._boundary)
-        if latest > _LINE_END:
-            self._count_foreign(multipart.content_types(text[:latest]))
-            self._gap_is_accounted = False
+        if latest := self._gap.read_without_image(text):
             self._begin += latest
             return
-        self._count_foreign(multipart.content_types(text), at_least=1)
-        self._gap_is_accounted = True
         self._begin = stop - _MAX_BOUNDARY
-        if latest >= 0 and multipart.foreign_types(text):
+        if self._gap.begins_foreign_part(text):
             self._pass_part(self._begin)
 
-    def _read_gap(self, start: int) -> bool:
-        """Learn from the text before an image: the boundary, and parts that were no JPEG.
-
-        Returns:
-            False if no image begins here, but something else that looks like one.
-        """
-        gap = bytes(self._buffer[self._begin : start])
-        self._promised = multipart.content_length(gap)
-        # As a rule it begins with the boundary, which does not come again, and tells of an image.
-        boundary = self._boundary
-        self._in_part = bool(boundary) and gap.startswith(boundary)
-        is_usual = self._in_part and _USUAL_TYPE in gap and gap.count(boundary) == 1
-        if not is_usual and not self._read_unusual(gap):
+    def _begins_at(self, start: int) -> bool:
+        """Whether an image begins here, by the text before it, and not what looks like one."""
+        known = self._gap.boundary
+        if not self._gap.read(bytes(self._buffer[self._begin : start])):
             self._pass_part(start)
             return False
-        self._gap_is_accounted = False
-        self._is_delimited = self._in_part or self._is_first
-        return True
-
-    def _read_unusual(self, gap: bytes) -> bool:
-        """Learn from the text before an image where it is not a usual head. False: as above."""
-        if (boundary := multipart.wire_boundary(gap)) and boundary != self._boundary:
-            self._boundary = boundary
-            self._usual_end = b"\r\n" + boundary
+        if self._gap.boundary != known:
             self._searched = 0
-        self._in_part = bool(self._boundary) and self._boundary in gap
-        is_foreign = self._in_part and multipart.is_foreign(gap)
-        types = multipart.content_types(gap)
-        self._count_foreign(types if is_foreign else types[:-1])
-        if gap.startswith(_PADDING) and not self._gap_is_accounted:
-            self.tally.tolerated[_PADDED] += 1
-        return not is_foreign
-
-    def _count_foreign(self, types: list[str], *, at_least: int = 0) -> None:
-        """Count parts that were no JPEG, unless that was done."""
-        self._note_foreign(types)
-        count = max(len(types), at_least)
-        if count and not self._gap_is_accounted:
-            self.tally.dropped["not_jpeg"] += count
-
-    def _note_foreign(self, types: list[str]) -> None:
-        if types:
-            self.foreign_type = types[-1]
+        self._is_delimited = self._gap.in_part or self._is_first
+        return True
 
     # The rest of a part
 
@@ -254,14 +208,14 @@ class JpegFramer:
 
     def _leave_part(self) -> bool:
         """Go on to the next boundary. False: it has not arrived."""
-        if self._end - self._begin < len(self._usual_end):
+        if self._end - self._begin < len(self._gap.usual_end):
             return False
-        if self._in_part and self._buffer.startswith(self._usual_end, self._begin):
+        if self._gap.in_part and self._buffer.startswith(self._gap.usual_end, self._begin):
             self._passing, self._trailer = False, None
             self._begin += len(b"\r\n")
             self._sought = self._begin
             return True
-        is_last = not self._in_part and self._trailer is not None
+        is_last = not self._gap.in_part and self._trailer is not None
         stop = min(self._end, self._part_stop)
         place = None if is_last else self._find_end_of_part(stop)
         if place is None and (is_last or self._end < self._part_stop):
@@ -269,14 +223,14 @@ class JpegFramer:
             return False
         self._pass_over(stop if place is None else place)
         self._note_trailer()
-        self._passing = self._gap_is_accounted = False
+        self._passing = self._gap.is_accounted = False
         self._sought = self._begin
         return True
 
     def _find_end_of_part(self, stop: int) -> int | None:
         """Find the next boundary in what is sought at present."""
         start = max(self._begin, self._sought)
-        place = self._buffer.find(self._boundary, start, stop) if self._boundary else -1
+        place = self._buffer.find(self._gap.boundary, start, stop) if self._gap.boundary else -1
         # Some cameras' boundary changes. Such a line may be anything else before the known one.
         line = multipart.find_boundary_line(self._buffer, start, stop if place < 0 else place)
         if place < 0 and line < 0:
@@ -294,10 +248,9 @@ class JpegFramer:
 
     def _note_trailer(self) -> None:
         """Count what stood behind the image in its part, if anything did."""
-        trailer, self._trailer = self._trailer, None
-        if trailer and (trailer := trailer.strip(b"\r\n- ")):
-            is_padding = trailer.startswith(_PADDING) and IMAGE_START not in trailer
-            self.tally.tolerated[_PADDED if is_padding else _TRAILED] += 1
+        if self._trailer:
+            self._gap.count_trailer(self._trailer)
+        self._trailer = None
 
     # Through an image
 
@@ -334,7 +287,7 @@ class JpegFramer:
             if marker in WITH_SEGMENT:
                 seen_scan = walk.seen_scan
                 is_image = walk.cross_segments(buffer, end)
-                if walk.position > position and self._boundary:
+                if walk.position > position and self._gap.boundary:
                     if (boundary := self._find_boundary(walk.position)) is not None:
                         # The image was cut: a segment's length led into the next part.
                         walk.position = walk.resume = boundary
@@ -401,12 +354,12 @@ class JpegFramer:
 
     def _accept(self, walk: Walk, end: int, image: bytes, tolerated: Iterable[str] = ()) -> bytes:
         """Show an image that ends here; empty bytes where it is none of its own."""
-        self._kept_promise = self._promised == end - walk.start
+        self._kept_promise = self._gap.promised == end - walk.start
         self._walk, self._begin, self._sought, self._is_first = None, end, end, False
         if not self._expect_trailer() and self._behind is Behind.EITHER:
             has_list = walk.is_first_of_several(self._view)
             if not self._series.goes_on_with(walk.size, has_list=has_list):
-                self.tally.tolerated[_TRAILED] += 1
+                self.tally.tolerated[TRAILED] += 1
                 return b""
         for words in tolerated:
             self.tally.tolerated[words] += 1
@@ -414,7 +367,7 @@ class JpegFramer:
 
     def _expect_trailer(self) -> bool:
         """Take what stands behind an image for its trailer, if it is not for other images."""
-        if not self._in_part and self._behind is not Behind.TRAILER:
+        if not self._gap.in_part and self._behind is not Behind.TRAILER:
             return False
         self._passing, self._part_stop = True, self._begin + self._max_size
         self._trailer = bytearray()
@@ -422,7 +375,7 @@ class JpegFramer:
 
     def _take_without_eoi(self, walk: Walk, end: int) -> bytes:
         """Take an image that ended with its part, unless the part promised more."""
-        if self._promised and self._promised > end - walk.start + len(EOI):
+        if self._gap.promised and self._gap.promised > end - walk.start + len(EOI):
             walk.position = walk.resume = end
             return self._drop(walk, "truncated")
         walk.edit(end, end, EOI, "no end-of-image marker")
@@ -431,7 +384,7 @@ class JpegFramer:
     def _take_unfinished(self, walk: Walk, *, complete: bool) -> bytes:
         """At the end of the stream: take an image that lacks only its EOI, or drop it."""
         end = self._end
-        if walk.in_scan and not self._eoi_seen:
+        if walk.in_scan and not self._eoi_seen and not walk.lost:
             cut = self._end_of_part(end)
             if cut is not None or complete:
                 return self._take_without_eoi(walk, end if cut is None else cut)
@@ -462,7 +415,7 @@ class JpegFramer:
         if not walk.lost:
             walk.lost = reason
             self._sought = walk.start
-        return self._find_end_of_part(self._end) if self._in_part else None
+        return self._find_end_of_part(self._end) if self._gap.in_part else None
 
     def _rescue(self, walk: Walk, end: int) -> bytes:
         """Take an image for what its part holds, if that ends as an image does; else nothing."""
@@ -486,7 +439,7 @@ class JpegFramer:
             walk.resume = max(walk.resume, walk.position)  # what lies before may not be kept
         self.tally.dropped[reason] += 1
         self._kept_promise = self._is_delimited = self._is_first = False
-        self._gap_is_accounted = True  # what remains of the image is no part of its own
+        self._gap.is_accounted = True  # what remains of the image is no part of its own
         if walk.resynchronised:
             self._no_junk_before = walk.position  # so that no byte is junk of many images
         self._walk, self._begin = None, walk.resume
@@ -503,12 +456,12 @@ class JpegFramer:
     def _find_boundary(self, stop: int) -> int | None:
         """Find a boundary before `stop`, looking at each byte only once."""
         start = max(self._begin, self._searched)
-        if not self._boundary or stop <= start:
+        if not self._gap.boundary or stop <= start:
             return None
-        index = self._buffer.find(self._boundary, start, stop)
+        index = self._buffer.find(self._gap.boundary, start, stop)
         if index >= 0:
             return index
-        self._searched = max(self._searched, stop - len(self._boundary) + 1)
+        self._searched = max(self._searched, stop - len(self._gap.boundary) + 1)
         return None
 
 
