@@ -262,7 +262,9 @@ def _path(text: str) -> Mistake | None:
 
 
 def _testcard(text: str) -> Mistake | None:
-    if text.lower() != "testcard:" and (_TESTCARD.fullmatch(text) or close_to(text, ["testcard:"])):
+    if text.lower().startswith("testcard:"):
+        return None
+    if _TESTCARD.fullmatch(text) or close_to(text, ["testcard:"]):
         return Mistake(f"{text} is no source", "testcard:")
     return None
 

@@ -133,6 +133,20 @@ def test_a_stand_in_is_to_be_replaced(text: str, sentence: str) -> None:
     assert "secret" not in said(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"testcard:?{size}" for size in ("fps=2", "fps=0.1", "size=64x64", "fps=30&size=32x32")),
+        *("testcard:", "testcard:?", "TESTCARD:?fps=5"),
+        *("/dev/video0", "/dev/video12", "/dev/v4l/by-id/usb-046d_0825-video-index0"),
+        *("usb:046d:0825", "usb:046D:0825:ABC", "exec:cat film.mjpeg", "exec:./cam -o -"),
+        *("http://cam/", "https://cam", "http://10.0.0.1:81/stream", "http://[::1]:80/?a=b"),
+    ],
+)
+def test_what_can_be_opened_is_no_mistake(text: str) -> None:
+    assert read_source(text) == parse_address(text)
+
+
 @pytest.mark.parametrize("text", ["http://printer/", "http://host:8080/", "http://ip.local/"])
 def test_a_name_that_only_looks_like_a_stand_in_is_a_name(text: str) -> None:
     read_source(text)
