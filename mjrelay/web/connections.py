@@ -16,14 +16,17 @@ class Connection(web.RequestHandler):
 
     A client may end its own side behind its requests, as `nc -N` does: it gets its answers all the
     same. If it has left instead, the first bytes that are sent to it tell.
+
+    Attributes:
+        has_ended: Whether the client has ended its side.
     """
 
-    __slots__ = ("_has_ended", "_mender")
+    __slots__ = ("_mender", "has_ended")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._mender = Mender()
-        self._has_ended = False
+        self.has_ended = False
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came, with heads mended. aiohttp itself calls this with nothing, too."""
@@ -39,7 +42,7 @@ class Connection(web.RequestHandler):
             self.data_received(b"\n\n")  # whatever was still to come, it will not
         if not self._is_asked or self._awaits_more:
             return False
-        self._has_ended = True
+        self.has_ended = True
         self._end_after_the_last()
         return True
 
@@ -65,7 +68,7 @@ class Connection(web.RequestHandler):
 
     async def finish_response(self, *args: Any) -> tuple[web.StreamResponse, bool]:
         """Send an answer."""
-        if self._has_ended:
+        if self.has_ended:
             self._end_after_the_last()
         return await super().finish_response(*args)
 

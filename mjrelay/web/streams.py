@@ -9,6 +9,7 @@ from mjrelay.camera.camera import Camera
 from mjrelay.errors import MORE_FILES, is_full
 from mjrelay.formats import multipart
 from mjrelay.web.clients import CLIENTS, Client
+from mjrelay.web.connections import Connection
 from mjrelay.web.queries import NO_STORE, flag, number
 from mjrelay.web.sinks import SocketSink
 
@@ -24,6 +25,10 @@ _MIN_FPS = 0.2
 # Seconds from one look to the next whether the answer's head has been sent. It nearly always has
 # been at the first look: it fits into the buffer of a new socket.
 _FLUSH_POLL = 0.05
+
+# A client that has ended its side is taken for gone when nothing was sent to it for this many
+# seconds. Longer than a camera usually takes to be opened and to send its first picture.
+_GONE_AFTER = 30.0
 
 
 class _RawResponse(web.StreamResponse):
@@ -72,10 +77,24 @@ async def stream(request: web.Request, camera: Camera) -> web.StreamResponse:
     try:
         with request.app[CLIENTS].including(client, camera), camera.watched():
             await camera.admit(sink)
-            await sink.ended
+            await _over(sink, request.protocol)
     finally:
         sink.close()
     return response
+
+
+async def _over(sink: SocketSink, connection: web.RequestHandler) -> None:
+    """Wait until a stream is over.
+
+    A client that has ended its side has perhaps left. Only what is sent to it can tell. Where the
+    camera has no picture, and no offline picture is wanted, that would be nothing for ever.
+    """
+    assert isinstance(connection, Connection)
+    while not sink.ended.done():
+        sent = sink.sent
+        await asyncio.wait([sink.ended], timeout=_GONE_AFTER)
+        if connection.has_ended and sink.sent == sent:
+            return
 
 
 def _own_socket(request: web.Request) -> socket.socket:

@@ -270,6 +270,25 @@ async def test_a_client_that_ended_its_side_and_left_is_noticed() -> None:
         assert json.loads(body)["cameras"][0]["clients"] == []
 
 
+async def test_a_client_that_left_is_noticed_where_there_is_nothing_to_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of its side is all that tells of a client that left: it may still wait as well."""
+    monkeypatch.setattr("mjrelay.web.streams._GONE_AFTER", 0.05)
+    source = ScriptedSource([SILENCE])
+    front = Camera("front", config_for("testcard:", placeholder=False, mode="demand"), source)
+    async with serving(front) as served, connected(served) as (staying, writer):
+        writer.write(STREAM)
+        await staying.readuntil(b"--boundarydonotcross\r\n")
+        async with connected(served) as (reader, leaving):
+            leaving.write(STREAM)
+            leaving.write_eof()
+            await until(lambda: len(front.fanout.sinks) == 2)
+            await reader.readuntil(b"--boundarydonotcross\r\n")
+            assert await reader.read() == b""
+        await until(lambda: len(front.fanout.sinks) == 1)
+
+
 @pytest.mark.parametrize(
     "came",
     [
