@@ -142,13 +142,13 @@ def _split(path: str, bases: Iterable[str]) -> tuple[list[str], list[str]]:
     segments = [segment for segment in path.split("/") if segment]
     prefixes = [base.strip("/").lower().split("/") for base in bases if base.strip("/")]
     length = 0
-    while prefix := next((p for p in prefixes if _begins(segments[length:], p)), None):
+    while prefix := next((p for p in prefixes if _stands_at(length, segments, p)), None):
         length += len(prefix)
     return segments[:length], segments[length:]
 
 
-def _begins(segments: list[str], prefix: list[str]) -> bool:
-    return [segment.lower() for segment in segments[: len(prefix)]] == prefix
+def _stands_at(index: int, segments: list[str], prefix: list[str]) -> bool:
+    return [segment.lower() for segment in segments[index : index + len(prefix)]] == prefix
 
 
 def with_action(place: Place, query: str) -> Place | None:
