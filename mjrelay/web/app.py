@@ -100,7 +100,8 @@ def _may_be_untidy(request: web.Request) -> bool:
 
 
 def _is_tidy(request: web.Request, place: Place) -> bool:
-    return request.path in {base.removesuffix("/") + place.path for base in request.app[_BASES]}
+    path = request.rel_url.path_safe  # in which an escaped slash is none
+    return path in {base.removesuffix("/") + place.path for base in request.app[_BASES]}
 
 
 def _nothing_at(request: web.Request, near: str | None) -> str:

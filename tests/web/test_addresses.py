@@ -225,6 +225,9 @@ async def test_no_address_leads_to_another_computer(
         "/cameras/front/restart/",
         "/Cameras/front/restart",
         "/webcam/webcam/cameras/front/restart",
+        "/cameras%2Ffront%2Frestart",
+        "/webcam%2Fcameras/front/restart",
+        "/cameras/front/restart%3Ft=1",
     ],
 )
 async def test_an_address_that_changes_something_must_be_exact(served: Served, path: str) -> None:
@@ -263,6 +266,11 @@ def test_an_unknown_action_is_passed_over_where_the_path_says_what_is_wanted() -
     assert with_action(page, "action=stream_99999") is None
     assert with_action(page, "action=") == page
     assert with_action(page, "transaction=stream") == page
+
+
+def test_a_long_path_is_looked_through_once() -> None:
+    """Copying what is left of it at each base would take minutes."""
+    assert find("/a" * 500_000 + "/stream", ("/a/",)) == Place("/stream", STREAM, 0)
 
 
 def test_what_is_near_is_looked_for_in_short_paths_only() -> None:
