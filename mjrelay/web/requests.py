@@ -1,13 +1,13 @@
 """The heads of requests that mjpg-streamer understands and aiohttp refuses, put right.
 
 Programs were written against mjpg-streamer, which reads little of a request: lines that end in LF
-alone, HTTP/1.1 without Host, no version at all, a NUL behind the end. aiohttp refuses them. What is
-wrong is mended here, before aiohttp reads it.
+alone or in LF CR, HTTP/1.1 without Host, no version at all, a NUL behind the end. aiohttp refuses
+them. What is wrong is mended here, before aiohttp reads it.
 
 Nothing can be smuggled past a proxy by that. Only GET and HEAD without a body are mended. A mended
 request is the last one of its connection: whatever follows it is dropped, as it is behind others
 that are the last, so that a proxy which sees the end of a request elsewhere still gets one answer
-to one request. What could be read in two ways (a CR alone, a folded line, a NUL inside, two
+to one request. What could be read in two ways (a CR in a line, a folded line, a NUL inside, two
 lengths) is handed on as it came, and refused.
 """
 
@@ -26,7 +26,8 @@ _END = re.compile(rb"\n\r?\n")
 _VERSION = re.compile(rb"http/?[0-9.]*", re.IGNORECASE)
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_BARE_CR = re.compile(rb"\r[^\n]")
+_BARE_CR = re.compile(rb"(?<!\n)\r[^\n]")
+_ABSOLUTE = re.compile(rb"/|[a-z]+://", re.IGNORECASE)
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
@@ -132,9 +133,10 @@ def _is_clean(head: bytes) -> bool:
 def _may_have_a_body(lower: bytes) -> bool:
     """Whether something else than the next request may follow a head in small letters.
 
-    It does not matter where these words stand: such a head is not mended, that is all.
+    It does not matter where these words stand: such a head is not mended, that is all. (But
+    browsers send Upgrade-Insecure-Requests, which means something else.)
     """
-    return b"content-length" in lower or b"transfer-encoding" in lower or b"upgrade" in lower
+    return b"content-length" in lower or b"transfer-encoding" in lower or b"\nupgrade:" in lower
 
 
 def _is_last(head: bytes) -> bool:
@@ -148,14 +150,17 @@ def _mended(head: bytes) -> bytes:
     """A head that asks for the same in HTTP/1.0; empty if it could be read in two ways."""
     if _may_have_a_body(head.lower()):
         return b""
-    line, *fields = [line.removesuffix(b"\r") for line in head.split(b"\n")[:-2]]
+    # The CR should be before the LF; some write it behind.
+    line, *fields = [
+        line.removeprefix(b"\r").removesuffix(b"\r") for line in head.split(b"\n")[:-2]
+    ]
     method, *words = line.split()
     if words and _VERSION.fullmatch(words[-1]):
         words.pop()
     if not words or _CONTROL.search(line) or not all(map(_FIELD.fullmatch, fields)):
         return b""
     target = _NOT_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), b"%20".join(words))
-    if not target.startswith(b"/") and b"://" not in target:
+    if not _ABSOLUTE.match(target):
         target = b"/" + target
     # Without any wish to keep the connection, an HTTP/1.0 request is its last.
     kept = [field for field in fields if not field.lower().startswith(b"connection:")]

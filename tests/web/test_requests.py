@@ -56,6 +56,19 @@ MENDED = {
     b"GET /snapshot?n=K\xfcche HTTP/1.0\r\n\r\n": b"GET /snapshot?n=K%FCche HTTP/1.0\r\n\r\n",
     b"GET ?action=stream HTTP/1.0\r\n\r\n": b"GET /?action=stream HTTP/1.0\r\n\r\n",
     b"GET snapshot HTTP/1.0\r\n\r\n": SNAPSHOT,
+    b"GET ?u=http://h/&action=snapshot HTTP/1.0\r\n\r\n": (
+        b"GET /?u=http://h/&action=snapshot HTTP/1.0\r\n\r\n"
+    ),
+    b"GET http://h/snapshot\n": b"GET http://h/snapshot HTTP/1.0\r\n\r\n",
+    # The two ends of a line in the wrong order, as in many a sketch.
+    b"GET /snapshot HTTP/1.0\n\r\n\r": SNAPSHOT,
+    b"GET /snapshot HTTP/1.1\n\rHost: h\n\rAccept: */*\n\r\n\r": (
+        b"GET /snapshot HTTP/1.0\r\nHost: h\r\nAccept: */*\r\n\r\n"
+    ),
+    # Browsers send it, and so does who copies from them.
+    b"GET /snapshot HTTP/1.1\r\nUpgrade-Insecure-Requests: 1\r\n\r\n": (
+        b"GET /snapshot HTTP/1.0\r\nUpgrade-Insecure-Requests: 1\r\n\r\n"
+    ),
     # Behind a request that is the last nothing counts.
     SNAPSHOT + b"hello" + CLEAN: SNAPSHOT,
     SNAPSHOT + CLEAN: SNAPSHOT,
@@ -103,6 +116,10 @@ AMBIGUOUS = [
     b"GET /snapshot HTTP/1.0\r\rHost: h\r\n\r\n",
     b"GET /snapshot HTTP/1.0\r\r\n\r\r\n",
     b"GET /snapshot HTTP/1.0\nA: b\rc\n\n",
+    b"GET /snapshot HTTP/1.0\n\r\rA: b\n\r\n\r",
+    b"GET /snapshot HTTP/1.0\n\r b\n\r\n\r",
+    b"GET /snapshot HTTP/1.1\n\rHost: h\n\rContent-Length: 9\n\r\n\r" + SNAPSHOT,
+    b"GET /snapshot HTTP/1.1\nHost: h\nUpgrade: x\n\n",
     b"GET /snapshot HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n",
     b"GET /snapshot HTTP/1.1\nHost: h\nA: b\n c\n\n",
     b"GET /snapshot HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n",
