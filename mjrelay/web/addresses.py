@@ -37,10 +37,15 @@ ALIASES = (
     Alias("/jpg", SNAPSHOT, "esp32-mjpeg-multiclient"),
     Alias("/jpeg", SNAPSHOT, "Eloquent ESP32-CAM"),
     Alias("/capture", SNAPSHOT, "CameraWebServer of the ESP32-CAM"),
+    Alias("/cam-hi.jpg", SNAPSHOT, "esp32cam for Arduino"),
+    Alias("/cam-mid.jpg", SNAPSHOT, "esp32cam for Arduino"),
+    Alias("/cam-lo.jpg", SNAPSHOT, "esp32cam for Arduino"),
     Alias("/saved-photo.jpg", SNAPSHOT, "Prusa ESP32-CAM"),
     Alias("/wc.jpg", SNAPSHOT, "Tasmota"),
-    Alias("/cam.mjpg", STREAM, "programs made with OpenCV"),
+    Alias("/cam.mjpg", STREAM, "esp32cam for Arduino, programs made with OpenCV"),
     Alias("/cam.jpg", SNAPSHOT, "mjpg-streamer with WXP_COMPAT"),
+    Alias("/0/stream", STREAM, "Motion, as Duet's plugin has it"),
+    Alias("/0/current", SNAPSHOT, "Motion"),
     Alias("/mjpg/video.mjpg", STREAM, "Axis"),
     Alias("/axis-cgi/mjpg/video.cgi", STREAM, "Axis"),
     Alias("/jpg/image.jpg", SNAPSHOT, "Axis"),
@@ -64,6 +69,9 @@ ALIASES_WITH_SRC = (
 ALIASES_WITH_NUMBER = (
     Alias("/cam_N.mjpg", STREAM, "webcamXP, mjpg-streamer with WXP_COMPAT"),
     Alias("/cam_N.jpg", SNAPSHOT, "webcamXP, mjpg-streamer with WXP_COMPAT"),
+    Alias("/N/stream", STREAM, "Motion"),
+    Alias("/N/current", SNAPSHOT, "Motion"),
+    Alias("/picture/N/current", SNAPSHOT, "motionEye"),
 )
 
 PAGE = ""
@@ -73,7 +81,10 @@ _OF_ALL = (PAGE, "status", "healthz", "readyz")
 # Other spellings of the same ending.
 _ENDINGS = {".mjpeg": ".mjpg", ".jpeg": ".jpg"}
 
-_NUMBERED = re.compile(r"/cam_([1-9][0-9]{0,3})\.(mjpg|jpg)")
+_NUMBERED = [
+    (re.compile(re.escape(alias.path).replace("N", "([1-9][0-9]{0,3})")), alias.what)
+    for alias in ALIASES_WITH_NUMBER
+]
 _ACTION = re.compile(r"(?:^|[?&;])action=(\w*)", re.ASCII | re.IGNORECASE)
 _ACTIONS = re.compile(f"({STREAM}|{SNAPSHOT})(?:_([0-9]{{0,4}}))?")
 # A longer path is no slip of the pen, and takes long to compare with others.
@@ -132,8 +143,9 @@ def find(path: str, bases: Iterable[str]) -> Place | None:
     for ending, usual in _ENDINGS.items():
         if tidy.endswith(ending):
             tidy = tidy.removesuffix(ending) + usual
-    if numbered := _NUMBERED.fullmatch(tidy):
-        return Place(tidy, STREAM if numbered[2] == "mjpg" else SNAPSHOT, int(numbered[1]) - 1)
+    for pattern, what in _NUMBERED:
+        if numbered := pattern.fullmatch(tidy):
+            return Place(tidy, what, int(numbered[1]) - 1)
     return _KNOWN.get(tidy)
 
 

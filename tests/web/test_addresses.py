@@ -63,6 +63,8 @@ STREAMS = [
     "/Webcam/?action=stream",
     "/cam_1.mjpg",
     "/cam_1.mjpeg",
+    "/1/stream",
+    "/webcam/1/stream/",
     "/api/stream.mjpeg?src=front",
     "/webcam/axis-cgi/mjpg/video.cgi?resolution=640x480",
     "/printer/cam/mjpeg",
@@ -84,6 +86,9 @@ SNAPSHOTS = [
     "/snap.jpeg",
     "//photoaf.jpg",
     "/cam_1.jpg",
+    "/1/current",
+    "/picture/1/current/",
+    "/picture/1/current?_username=admin&_signature=0",
     "/api/frame.jpeg",
     "/api/frame.jpeg?src=front?1608856928650",
 ]
@@ -112,7 +117,10 @@ def url(served: Served, path: str) -> URL:
 
 @pytest.mark.parametrize("path", STREAMS)
 async def test_these_addresses_stream(served: Served, path: str) -> None:
-    """The aliases: feelfreelinux/octo4a#60, monkeymademe/CamUI#31, jacksonliam/mjpg-streamer#61."""
+    """The aliases: feelfreelinux/octo4a#60, monkeymademe/CamUI#31, jacksonliam/mjpg-streamer#61.
+
+    Duet3D/DSF-Plugins MotionWebcamServerPlugin has the one of Motion.
+    """
     async with served.http.get(url(served, path)) as response:
         assert response.status == 200
         assert response.headers["Content-Type"].startswith("multipart/x-mixed-replace;")
@@ -141,6 +149,7 @@ async def test_head_and_options_are_answered_at_each(served: Served, path: str) 
     "path",
     [
         "/cam_2.jpg",
+        "/picture/2/current",
         "/?action=snapshot_1?t=1",
         "/stream?action=snapshot_1",
         "/api/frame.jpeg?src=back",
