@@ -72,6 +72,7 @@ class Mender:
         """The next head to hand on; empty if there is none, or none yet."""
         if self._is_over:
             self._held.clear()
+            return b""
         if blanks := _BLANKS.match(self._held):
             del self._held[: blanks.end()]
         if not _may_be_mended(self._held):
