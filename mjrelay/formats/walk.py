@@ -111,7 +111,8 @@ class Walk:
         """Walk on over the segments that are wholly there, at most into the next scan.
 
         Returns:
-            False if it stopped in front of a scan that no decoder can show: this is no image.
+            False if it came to a scan that no decoder can show: this is no image. The walk stops
+            behind the scan's header, which may lead into the next part.
         """
         is_image, segment, position = True, -1, self.position
         while not self.in_scan and position + 4 <= end and data[position] == FILL:
@@ -133,6 +134,7 @@ class Walk:
                     self.resynchronised and not self._can_be_shown(data, position)
                 ):
                     is_image = False
+                    position = stop
                     break
                 if self.sequential and not self.has_tables:
                     self.edit(position, position, STANDARD_TABLES, "no Huffman tables")

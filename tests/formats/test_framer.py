@@ -343,6 +343,15 @@ def test_a_length_that_leads_into_the_next_part_delays_it_no_longer_than_its_bou
     assert framer.feed(multipart([picture(3)])) == [with_length_too_large(2, 0), picture(3)]
 
 
+@pytest.mark.parametrize("size", [1, 5000])
+def test_a_scan_header_that_leads_into_the_next_part_was_cut_however_it_comes(size: int) -> None:
+    framer = JpegFramer()
+    cut_short = SOI + segment(COM, b"cut") + b"\xff\xda\x02"
+    parts = multipart([picture(1), cut_short, of_length(3000)])
+    assert cut(pieces(parts, size), framer) == [picture(1), of_length(3000)]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
 def test_an_image_cut_in_its_header_does_not_take_the_next_one_with_it() -> None:
     whole = insert(picture(1), segment(COM, bytes(300)))
     costly = []
