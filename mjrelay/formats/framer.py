@@ -315,6 +315,8 @@ class JpegFramer:
             # Here is no marker.
             if walk.seen_scan or walk.start < self._no_junk_before:
                 return self._break_off(walk, "corrupt")
+            if not self._is_delimited and walk.has_passed_image(buffer):
+                return self._drop(walk, "truncated")
             walk.enter_junk()
         return self._break_off(walk, walk.lost)
 

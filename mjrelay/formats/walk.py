@@ -80,6 +80,7 @@ class Walk:
 
     __slots__ = (
         "_junk",
+        "_latest",
         "_max_size",
         "edits",
         "has_tables",
@@ -105,6 +106,7 @@ class Walk:
         self.lost = ""
         self.edits: list[Edit] = []
         self._junk = 0  # where the bytes begin that are no marker
+        self._latest: int | None = None  # the segment before `position`; None: no segment
         self._max_size = max_size
 
     def cross_segments(self, data: bytes | bytearray, end: int) -> bool:  # noqa: C901 - the markers
@@ -142,9 +144,11 @@ class Walk:
                 self.in_scan = self.seen_scan = True
             segment, position = position, stop
         self.position = position
-        if segment >= 0 and not self.resynchronised:
-            # Only what follows tells whether it was whole: an image may begin inside it.
-            self.resume = segment + 2
+        if segment >= 0:
+            self._latest = segment
+            if not self.resynchronised:
+                # Only what follows tells whether it was whole: an image may begin inside it.
+                self.resume = segment + 2
         return is_image
 
     def cross_scan(self, data: bytes | bytearray, end: int) -> bool:
@@ -161,8 +165,19 @@ class Walk:
     def enter_junk(self) -> None:
         """Note that there is no marker at `position`."""
         self._junk = self.position
+        self._latest = None
         self.position += 1
         self.in_junk = self.resynchronised = True
+
+    def has_passed_image(self, data: bytearray) -> bool:
+        """Whether an image begins inside the segment before `position`.
+
+        If no marker follows the segment, its length was too large and led into that image. Nothing
+        can be said where the beginning of this image may be gone.
+        """
+        if self._latest is None or self.position - self.start > self._max_size:
+            return False
+        return data.find(IMAGE_START, self._latest, self.position) >= 0
 
     def cross_junk(self, data: bytes | bytearray, end: int) -> bool:
         """Walk on to the next marker. False: it has not arrived, or is too far away."""
@@ -191,6 +206,8 @@ class Walk:
         self.position -= count
         self.resume -= count
         self._junk -= count
+        if self._latest is not None:
+            self._latest -= count
         self.edits = [Edit(a - count, b - count, new, words) for a, b, new, words in self.edits]
 
     def mend(self, data: bytes | bytearray | memoryview, stop: int) -> tuple[bytes, list[str]]:

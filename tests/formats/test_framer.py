@@ -344,6 +344,19 @@ def test_a_length_that_leads_into_the_next_part_delays_it_no_longer_than_its_bou
 
 
 @pytest.mark.parametrize("size", [1, 5000])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_image_never_takes_on_the_tables_of_one_that_it_leads_into(
+    number: int, size: int
+) -> None:
+    behind = [picture(n + 2) for n in range(number)]
+    length = len(b"".join(behind)) + 60  # into the first of the last one's tables
+    stream = picture(1) + SOI + segment(COM, bytes(length))[:4] + b"".join(behind) + GOOD
+    framer = JpegFramer()
+    assert cut(pieces(stream, size), framer) == [picture(1), *behind, GOOD]
+    assert framer.tally.dropped == {"truncated": 1}
+
+
+@pytest.mark.parametrize("size", [1, 5000])
 def test_a_scan_header_that_leads_into_the_next_part_was_cut_however_it_comes(size: int) -> None:
     framer = JpegFramer()
     cut_short = SOI + segment(COM, b"cut") + b"\xff\xda\x02"
