@@ -296,6 +296,8 @@ class JpegFramer:
                     walk.resume = walk.position  # no boundary in it: the segments are whole
                 if not is_image:
                     return self._break_off(walk, "corrupt")
+                if seen_scan and self._leads_into_another(walk):
+                    return self._drop(walk, "truncated")
                 if walk.position > position:
                     continue
                 if end < position + 4 or _claims_length(buffer, position):
@@ -315,10 +317,14 @@ class JpegFramer:
             # Here is no marker.
             if walk.seen_scan or walk.start < self._no_junk_before:
                 return self._break_off(walk, "corrupt")
-            if not self._is_delimited and walk.has_passed_image(buffer):
+            if self._leads_into_another(walk):
                 return self._drop(walk, "truncated")
             walk.enter_junk()
         return self._break_off(walk, walk.lost)
+
+    def _leads_into_another(self, walk: Walk) -> bool:
+        """Whether the walk has left its image: only a boundary would have told that before."""
+        return not self._is_delimited and walk.has_passed_image(self._buffer)
 
     def _wait(self, walk: Walk) -> bytes | None:
         """Before waiting for more bytes: look for an early end, and bound what is kept.

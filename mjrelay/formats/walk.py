@@ -34,6 +34,8 @@ from mjrelay.formats.thumbnails import (
 
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NEXT_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xef\xfe]")
+# T.81 B.2.3: marker and all, for one component; each further one takes two bytes more.
+_SHORTEST_SCAN_HEADER = 10
 # The most that a segment's length can leave out.
 _MAX_JUNK = 0xFFFF
 # A segment that claims too much ends at one of so many markers in it, and from there to the scan it
@@ -112,6 +114,8 @@ class Walk:
     def cross_segments(self, data: bytes | bytearray, end: int) -> bool:  # noqa: C901 - the markers
         """Walk on over the segments that are wholly there, at most into the next scan.
 
+        Behind a scan only over one.
+
         Returns:
             False if it came to a scan that no decoder can show: this is no image. The walk stops
             behind the scan's header, which may lead into the next part.
@@ -132,9 +136,7 @@ class Walk:
                 if not is_plain and (words := suspicion(data, position, stop)):
                     self.edit(position, stop, None, words)
             elif marker == M_SOS:
-                if not self.size or (
-                    self.resynchronised and not self._can_be_shown(data, position)
-                ):
+                if not self._begins_scan(data, position, stop):
                     is_image = False
                     position = stop
                     break
@@ -143,6 +145,8 @@ class Walk:
                     self.has_tables = True
                 self.in_scan = self.seen_scan = True
             segment, position = position, stop
+            if self.seen_scan:  # few follow, and each must be looked at: see `has_passed_image`
+                break
         self.position = position
         if segment >= 0:
             self._latest = segment
@@ -172,8 +176,8 @@ class Walk:
     def has_passed_image(self, data: bytearray) -> bool:
         """Whether an image begins inside the segment before `position`.
 
-        If no marker follows the segment, its length was too large and led into that image. Nothing
-        can be said where the beginning of this image may be gone.
+        If no marker follows the segment, or it stands behind a scan, its length was too large and
+        led into that image. Nothing can be said where the beginning of this image may be gone.
         """
         if self._latest is None or self.position - self.start > self._max_size:
             return False
@@ -233,6 +237,14 @@ class Walk:
             for edit in self.edits
             if edit.words == LIST_OF_IMAGES
         )
+
+    def _begins_scan(self, data: bytes | bytearray, start: int, stop: int) -> bool:
+        """Whether a decoder could show the scan behind this header: all insist on its length."""
+        if not self.size or stop - start < _SHORTEST_SCAN_HEADER:
+            return False
+        if stop - start != _SHORTEST_SCAN_HEADER + 2 * (data[start + 4] - 1):
+            return False
+        return not self.resynchronised or self._can_be_shown(data, start)
 
     def _can_be_shown(self, data: bytes | bytearray, scan: int) -> bool:
         """Whether a header with bytes where a marker must stand holds what a scan needs.

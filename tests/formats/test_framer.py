@@ -357,6 +357,21 @@ def test_an_image_never_takes_on_the_tables_of_one_that_it_leads_into(
 
 
 @pytest.mark.parametrize("size", [1, 5000])
+@pytest.mark.parametrize("marker", [0xC4, 0xDA, 0xE1])
+@pytest.mark.parametrize("into", [0, 100])
+def test_a_damaged_scan_never_goes_on_in_that_of_another_image(
+    marker: int, into: int, size: int
+) -> None:
+    scan = len(GOOD) - len(segments(GOOD)[-1])
+    length = 2 + 40 + len(picture(2)) + scan + into
+    damaged = truncated(1) + bytes([0xFF, marker]) + length.to_bytes(2) + bytes(40)
+    framer = JpegFramer()
+    stream = picture(1) + damaged + picture(2) + GOOD
+    assert cut(pieces(stream, size), framer) == [picture(1), picture(2), GOOD]
+    assert framer.tally.dropped.total() == 1
+
+
+@pytest.mark.parametrize("size", [1, 5000])
 def test_a_scan_header_that_leads_into_the_next_part_was_cut_however_it_comes(size: int) -> None:
     framer = JpegFramer()
     cut_short = SOI + segment(COM, b"cut") + b"\xff\xda\x02"

@@ -13,9 +13,11 @@ from tests.support.pictures import (
     COM,
     EOI,
     SOI,
+    SOS,
     insert,
     picture,
     segment,
+    segments,
     with_length_too_large,
     with_restarts,
     with_thumbnail,
@@ -49,6 +51,13 @@ def test_a_broken_image_is_not_plain(data: st.DataObject) -> None:
     del image[data.draw(st.integers(1, len(image))) :]
     plain = plain_image(bytes(image))
     assert plain in (None, *JpegFramer().feed(bytes(image))[:1])
+
+
+@pytest.mark.parametrize("scan", [b"", b"\1", b"\1\1\0\0\x3f\0\0"])
+def test_a_scan_header_of_a_wrong_length_begins_no_scan(scan: bytes) -> None:
+    data = b"".join(segments(picture(1))[:-1]) + segment(SOS, scan)
+    assert plain_image(data) is None
+    assert JpegFramer().feed(data + EOI) == []
 
 
 def test_what_needs_mending_is_not_plain() -> None:
