@@ -318,6 +318,7 @@ class JpegFramer:
             if walk.seen_scan or walk.start < self._no_junk_before:
                 return self._break_off(walk, "corrupt")
             if self._leads_into_another(walk):
+                self._no_junk_before = walk.position
                 return self._drop(walk, "truncated")
             walk.enter_junk()
         return self._break_off(walk, walk.lost)

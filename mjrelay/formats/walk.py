@@ -174,14 +174,18 @@ class Walk:
         self.in_junk = self.resynchronised = True
 
     def has_passed_image(self, data: bytearray) -> bool:
-        """Whether an image begins inside the segment before `position`.
+        """Whether the length of the segment before `position` led into another image.
 
-        If no marker follows the segment, or it stands behind a scan, its length was too large and
-        led into that image. Nothing can be said where the beginning of this image may be gone.
+        That is where no marker follows and the latest image that begins in it does not end in it,
+        as a thumbnail does; behind a scan, where any begins in it. Nothing can be said where the
+        beginning of this image may be gone.
         """
         if self._latest is None or self.position - self.start > self._max_size:
             return False
-        return data.find(IMAGE_START, self._latest, self.position) >= 0
+        if self.seen_scan:
+            return data.find(IMAGE_START, self._latest, self.position) >= 0
+        start = data.rfind(IMAGE_START, self._latest, self.position)
+        return start >= 0 and data.find(EOI, start, self.position) < 0
 
     def cross_junk(self, data: bytes | bytearray, end: int) -> bool:
         """Walk on to the next marker. False: it has not arrived, or is too far away."""

@@ -357,6 +357,13 @@ def test_an_image_never_takes_on_the_tables_of_one_that_it_leads_into(
 
 
 @pytest.mark.parametrize("size", [1, 5000])
+def test_a_thumbnail_in_front_of_bytes_that_are_no_marker_is_no_other_image(size: int) -> None:
+    # python-pillow/Pillow photoshop-200dpi-broken.jpg
+    broken = insert(picture(1), segment(0xED, SMALL + b"more"), b"junk")
+    assert cut(pieces(broken + picture(2), size)) == [picture(1), picture(2)]
+
+
+@pytest.mark.parametrize("size", [1, 5000])
 @pytest.mark.parametrize("marker", [0xC4, 0xDA, 0xE1])
 @pytest.mark.parametrize("into", [0, 100])
 def test_a_damaged_scan_never_goes_on_in_that_of_another_image(
