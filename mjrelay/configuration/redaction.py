@@ -18,6 +18,10 @@ HIDDEN = "***"
 # a slash or question mark. The first search is bounded: it alone can run into further URLs, in a
 # text that a camera may have chosen to keep us busy.
 _USERINFO = re.compile(r"(?<=://)(?:([^/?#\s:]*:(?!\d{0,9}(?:[/?#\s]|$))\S{0,512})|([^/?#\s]*))@")
+# What begins with a user name and a colon, where it stands behind :// and an @ follows.
+_USER = re.compile(r"[^/?#@\[]*:")
+# A word of a command that is an address with spaces in it.
+_SPACED_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S*\s", re.IGNORECASE)
 # The same without a scheme, as curl takes it.
 _BARE_USERINFO = re.compile(r"(?<![\w/:.@*-])([\w.+-]{1,64}:[^\s/@]{1,128})@(?=[\w\[])")
 _QUERY = re.compile(r"(?<=\?)\S+")
@@ -67,8 +71,10 @@ _ATTACHED = re.compile(r"(-[uUH])([^:]+:.*)", re.DOTALL)
 _CURL_ATTACHED = re.compile(r"(-[fgijklnpqsvBGILMNORSV0-9#]*[uUHbEdF])(.*)", re.DOTALL)
 _SSHPASS_ATTACHED = re.compile(r"(-p)(.*)", re.DOTALL)
 _ATTACHED_OF = {"curl": _CURL_ATTACHED, "sshpass": _SSHPASS_ATTACHED}
+# A setting among the words of a command, as in PASSWORD=… or user-pw=…; no file is secret itself.
+_SECRET_SETTING = re.compile(rf"[\w-]*{_CONFIDENTIAL}[\w-]*(?<!file)", re.IGNORECASE)
 # The words of a command within a word, as of `sh -c`, and what is between them.
-_SHELL_WORD = re.compile(r"\s+|(?:[^\s\"']|\"[^\"]*\"|'[^']*')+|[\"']")
+_SHELL_WORD = re.compile(r"\s+|(?:[^\s\"']|\"[^\"]*\"|'[^']*'|[\"'])+")
 # A word that needs no quotes, where no shell runs.
 _PLAIN_WORD = re.compile(r"[^\s\"'\\]+")
 # Shorter ones would hide half of every text.
@@ -78,6 +84,11 @@ _SHORTEST_SECRET = 3
 def redact(text: str) -> str:
     """The text without the credentials in it: those in URLs, headers and `password=…`."""
     return _Redaction().of_text(text)
+
+
+def redact_address(text: str) -> str:
+    """The text, which is one address though there may be spaces in it, without credentials."""
+    return _Redaction().of_address(text)
 
 
 class CommandRedaction:
@@ -128,11 +139,24 @@ class _Redaction:
 
     def of_text(self, text: str) -> str:
         """The text without credentials."""
-        text = _USERINFO.sub(lambda found: self._hide(found[1] or found[2] or "") + "@", text)
+        text = _USERINFO.sub(self._of_userinfo, text)
         text = _BARE_USERINFO.sub(lambda found: self._hide(found[1]) + "@", text)
         text = _QUERY.sub(lambda found: _PARAMETER.sub(self._of_parameter, found[0]), text)
         text = _HEADER.sub(self._of_header, text)
         return _NAMED_SECRET.sub(lambda found: found[1] + self._hide(found[2]), text)
+
+    def _of_userinfo(self, found: re.Match[str]) -> str:
+        userinfo = found[1] or found[2] or ""
+        return f"{self._hide(userinfo)}@" if userinfo else found[0]
+
+    def of_address(self, text: str) -> str:
+        """An address without credentials, and with its spaces encoded."""
+        scheme, separator, rest = text.partition("://")
+        rest = re.sub(r"\s", "%20", rest)
+        userinfo, at, host = rest.rpartition("@")
+        if at and _USER.match(rest):
+            rest = f"{self._hide(userinfo)}@{host}"
+        return self.of_text(scheme + separator + rest)
 
     def _of_header(self, found: re.Match[str]) -> str:
         """A header that lets us in; of a cookie that is set, its name and how long it lasts."""
@@ -174,16 +198,21 @@ class _Redaction:
     def _of_word(self, word: str) -> tuple[str, bool]:
         """A word without secrets, and whether the next one is a secret."""
         self._programs.add(PurePath(word).name)
+        if _SPACED_ADDRESS.match(word):
+            return self.of_address(word), False
         if re.search(r"\s", word) and not word.startswith("-"):
             return self._of_script(word), False
         name, equals, value = word.partition("=")
         if _SECRET_OPTION.fullmatch(name):
             return (f"{name}={self._hide(value)}", False) if equals else (word, True)
+        if equals and _SECRET_SETTING.fullmatch(name):
+            secret = value.rstrip(";")
+            return f"{name}={self._hide(secret)}{value[len(secret) :]}", False
         patterns = [p for program, p in _ATTACHED_OF.items() if program in self._programs]
         for pattern in (_ATTACHED, *patterns):
             if found := pattern.fullmatch(word):
                 return (found[1] + self._hide(found[2]), False) if found[2] else (word, True)
-        return self.of_text(word), False
+        return (self.of_address if "://" in word else self.of_text)(word), False
 
     def _of_script(self, script: str) -> str:
         """A text that holds a command, as for `sh -c`, without its secrets."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mjrelay.configuration.address import CommandAddress
-from mjrelay.configuration.redaction import redact
+from mjrelay.configuration.redaction import redact, redact_address
 
 SECRETS = st.text(st.characters(min_codepoint=33, exclude_categories=["C", "Z"]), min_size=1)
 TRAP = "http://admin:p@ss/word@HOST/"
@@ -116,7 +116,9 @@ def test_a_header_or_a_setting_shows_no_secret(text: str, redacted: str | None) 
 @pytest.mark.parametrize("letter", ["'", "?", "://", "a:", "?a=", "password", "-", "Cookie:", "@"])
 def test_a_long_text_takes_little_time(letter: str) -> None:
     """It has 20 seconds, as each test has; were it quadratic, it would take hours."""
-    redact(letter * (2**21 // len(letter)))
+    text = letter * (2**21 // len(letter))
+    redact(text)
+    redact_address(text)
 
 
 # Commands
@@ -157,6 +159,11 @@ def test_a_long_text_takes_little_time(letter: str) -> None:
             'bash -c \'PASSWORD=S3cret; curl -H "Cookie: a=S3 S3cret" "http://cam/?u=S3cret"\'',
             "bash -c 'PASSWORD=***; curl -H *** \"http://cam/?u=***\"'",
         ),
+        ("ffmpeg -i 'rtsp://admin:x S3cret@cam/' -", "ffmpeg -i rtsp://***@cam/ -"),
+        ("ffmpeg -i 'http://cam/?p=x S3cret' -", "ffmpeg -i http://cam/?p=*** -"),
+        ("ffmpeg -i rtsp://admin:12/S3cret@cam/ -", "ffmpeg -i rtsp://***@cam/ -"),
+        ("tool user-pw=x#S3cret TOKEN=x,S3cret", "tool user-pw=*** TOKEN=***"),
+        ("ffmpeg -i udp://@239.0.0.1:1234 -", None),
         ("sh -c 'sh -c \"curl -uadmin:S3cret cam\"'", "sh -c 'sh -c \"curl -u*** cam\"'"),
         ("rpicam-vid -t 0 -p 0,0,64,48 -o -", None),
         ("ffmpeg -g 30 -keyint_min 30 -b:v 1M -bsf:v null -i 'a b' -", None),
