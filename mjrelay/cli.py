@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from mjrelay.configuration.address import Address, ListenAddress, V4l2Address
 from mjrelay.configuration.suggestions import (
     Mistake,
     explain,
+    is_program,
     odd_device,
     read_source,
     shown,
@@ -43,7 +45,11 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.+)$", re.DOTALL)
+_NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\s*=\s*(.+)$", re.DOTALL)
+# The same in several words, or without the =.
+_NAME_APART = re.compile(
+    r"([A-Za-z0-9][\w-]*) ?=? ((?:https?|usb|testcard):\S*|/dev/\S*)$", re.ASCII
+)
 _ODDLY_NAMED_SOURCE = re.compile(
     r"([^=:/?#]*)=((?:https?|rtsps?|usb|testcard|exec):.*|/dev/.*|\s*)$", re.DOTALL | re.IGNORECASE
 )
@@ -220,7 +226,12 @@ def _named_sources(texts: list[str]) -> dict[str, Address]:
                 _refuse_odd_name(source)
             sources[name or next(free)] = read_source(source)
         except ValueError as error:
-            faults.append(which + explain(error, shown(source), shlex.quote))
+            before = f"{name}=" if name else ""
+            quote = partial(_quoted, before)
+            faults.append(which + explain(error, shown(source), quote))
+    if faults and (apart := _NAME_APART.match(" ".join(texts))):
+        together = Mistake("NAME=SOURCE is one word", f"{apart[1]}={shown(apart[2])}")
+        raise ConfigError(together.sentence(shlex.quote))
     if faults and (meant := unquoted_command(texts)):
         raise ConfigError(meant)
     if faults:
@@ -228,12 +239,17 @@ def _named_sources(texts: list[str]) -> dict[str, Address]:
     return sources
 
 
+def _quoted(before: str, text: str) -> str:
+    """A text with what stands before it, as it is typed into a shell."""
+    return shlex.quote(before + text)
+
+
 def _refuse_odd_name(text: str) -> None:
     """Raise Mistake for a source with a name in front of it that is none."""
     if match := _NAMED_WITH_COLON.match(text):
         raise Mistake("a name is written with =", f"{match[1]}={shown(match[2])}")
     match = _ODDLY_NAMED_SOURCE.match(text)
-    if not match:
+    if not match or is_program(text):
         return
     name, source = match.groups()
     if not source:

@@ -234,7 +234,7 @@ def test_every_source_that_is_none_is_a_fault(capsys: pytest.CaptureFixture[str]
         ),
         (
             ["a=testcard:", "b=htp://printer/"],
-            "source 2: http:// is misspelled: did you mean http://printer/?",
+            "source 2: http:// is misspelled: did you mean b=http://printer/?",
         ),
         (
             ["rtsp://192.168.1.70/stream1"],
@@ -269,7 +269,26 @@ def test_every_source_that_is_none_is_a_fault(capsys: pytest.CaptureFixture[str]
         (["ö=testcard:"], "a name has letters, digits, - and _: did you mean camera=testcard:?"),
         (
             ["printer=", "http://printer/"],
-            "source 1: printer= lacks a source: write NAME=SOURCE without spaces around the =",
+            "NAME=SOURCE is one word: did you mean printer=http://printer/?",
+        ),
+        (
+            ["printer", "=", "http://u:secret@printer/"],
+            (
+                "NAME=SOURCE is one word: did you mean 'printer=http://***@printer/'? "
+                "(*** stands for what is not shown here)"
+            ),
+        ),
+        (
+            ["printer", "/dev/video0"],
+            "NAME=SOURCE is one word: did you mean printer=/dev/video0?",
+        ),
+        (
+            ["a=", "testcard:", "b"],
+            (
+                "source 1: a= lacks a source: write NAME=SOURCE without spaces around the =\n"
+                "source 3: expected http://…, https://…, /dev/video0, usb:VVVV:PPPP, testcard: or "
+                "exec:COMMAND, got b"
+            ),
         ),
         (["="], "= lacks a source: write NAME=SOURCE without spaces around the ="),
         (

@@ -3,6 +3,7 @@
 Each mistake that is known is told by a sentence that says what to write, ready to be copied.
 """
 
+import contextlib
 import difflib
 import ipaddress
 import re
@@ -16,7 +17,7 @@ from mjrelay.configuration.address import (
     ffmpeg_command,
     parse_address,
 )
-from mjrelay.configuration.redaction import HIDDEN, CommandRedaction, redact
+from mjrelay.configuration.redaction import HIDDEN, CommandRedaction, redact, redact_address
 
 # Characters of what a person wrote that are shown.
 _MOST_SHOWN = 200
@@ -24,8 +25,8 @@ _MOST_SHOWN = 200
 _INVISIBLE = " \t\r\n\xa0\u200b\u2060\ufeff"
 _QUOTES = "“”„‟«»‘’‚‹›`'\""  # noqa: RUF001
 
-# From here on an address that begins with http:// is no longer its host.
-_AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+# What an address says before its path: whom to ask, and perhaps with which password.
+_AUTHORITY = re.compile(r"[a-z]\w{1,9}://([^/?#]*)", re.IGNORECASE)
 # A host with what is no port behind it: a user name and the beginning of a password, perhaps.
 _NO_PORT = re.compile(r"(?<=://)[^/?#\s:\[]*:(?!\d{0,5}(?:[/?#\s]|$))[^/?#\s]*")
 # What stands between a scheme and the rest, and what is written by mistake.
@@ -47,7 +48,7 @@ _MOST_COMPARED = 40
 
 # A host and what may follow it, where there is no http:// before it: one with a dot or a port.
 _HOST = re.compile(
-    r"(?:[^/?#\s]*@)?(?:[\w-]+(?:\.[\w-]+)+\.?|localhost|\[[0-9a-f:.%\w-]+\]|[\w-]+(?=:\d|/))"
+    r"(?!https?/)(?:[^/?#\s]*@)?(?:[\w-]+(?:\.[\w-]+)+\.?|localhost|\[[0-9a-f:.%\w-]+\]|[\w-]+(?=:\d|/))"
     r"(?::\d{0,5})?(?=[/?#]|$)",
     re.IGNORECASE,
 )
@@ -55,13 +56,31 @@ _DEVICE = re.compile(
     r"(?:v4l2?:(?://)?)?/?(?:dev/)?(?:(?:video|webcam)[ _:-]?(\d{0,3})|(\d{1,2}))$", re.IGNORECASE
 )
 _IS_DEVICE = re.compile(r"/dev/video\d+$")
+_BY_ID = re.compile(r"(?:/?(?:dev/)?(?:v4l/)?by-id/)?(usb-\S+-video-index\d+)$")
 _USB_IDS = re.compile(r"(?:.*\bID )?([0-9a-f]{4}:[0-9a-f]{4})(?:$| )", re.IGNORECASE)
+# Behind an IPv6 address without brackets this is a port, and no part of the address.
+_LIKELY_PORT = re.compile(r"80|443|8\d{3}")
 _PORT = re.compile(r":?(\d{3,5})$")
 _CONFIG_FILE = re.compile(r"[^?#]*\.(?:toml|conf|cfg|ini|ya?ml)$", re.IGNORECASE)
-_FILM = re.compile(r"(?:file:(?://)?)?([^?#]*\.(?:mp4|mkv|avi|mov|webm|mpg|h264))$", re.IGNORECASE)
-_PROGRAM = re.compile(
-    r"(?:\S*/)?(?:ffmpeg|gst-launch-1\.0|(?:rpicam|libcamera)-\w+|raspivid|raspistill|gphoto2)\s"
+_FILM = re.compile(
+    r"(?:file:(?://)?)?(?!\d+(?:\.\d+){3}[:/])([^?#@]*\.(?:mp4|mkv|avi|mov|webm|mpg|h264))$",
+    re.IGNORECASE,
 )
+# The name of a file that is no host, though there is a dot in it.
+_NO_HOST = re.compile(r"[^/:@?#]*\.(?:jpe?g|png|gif|txt|html?|so|sh|py)$", re.IGNORECASE)
+_PROGRAM = re.compile(
+    r"(?:\S*/)?(?:ffmpeg|gst-launch-1\.0|(?:rpicam|libcamera)-\w+|raspivid|raspistill|gphoto2|curl"
+    r"|wget)\s|[.~]{0,2}/[^\s:?]*\.(?:sh|py)(?=\s|$)"
+)
+# What is rather a command than an address: it has options.
+_WITH_OPTIONS = re.compile(r"\s--?[a-z]", re.IGNORECASE)
+# A source within another text, but not within the query of an address.
+_SOURCE = re.compile(
+    r"[^?]+?(?P<url>https?://[^\s\"'<>()]+)|.+?(?P<device>/dev/video\d{1,3})",
+    re.IGNORECASE | re.DOTALL,
+)
+_IS_OURS = re.compile(r"(?:https?|exec|usb|testcard):", re.IGNORECASE)
+_PATH = re.compile(r"/(?!/)|\?")
 _TESTCARD = re.compile(r"test[ _-]?(?:card|pattern|picture|src)?:?", re.IGNORECASE)
 
 _YOUR_CAMERAS = "your camera's address"
@@ -72,7 +91,9 @@ _STAND_INS = {
         ("CAMERA", "HOST", "HOSTNAME", "IP", "ADDRESS", "URL", "EXAMPLE"), _YOUR_CAMERAS
     ),
 }
-_STAND_IN = re.compile(rf"(?:^|://|\s)(?:[^/?#@\s]*@)?({'|'.join(_STAND_INS)})(?=[:/?#\s]|$)")
+_STAND_IN = re.compile(
+    rf"(?:^|://|\s)(?:[^/?#@\s]*@)?[<{{]?({'|'.join(_STAND_INS)})(?=[>}}:/?#\s]|$)"
+)
 _OTHER_STAND_INS = (
     (re.compile(r"USER:PASSWORD@"), "write your user name and password for USER:PASSWORD"),
     (re.compile(r"://[^/?#]*:PORT\b"), "write the number of the port for PORT"),
@@ -84,6 +105,14 @@ _OTHER_STAND_INS = (
     (
         re.compile(r"://[^/?#]*\d\.[xX]+\b|://[^/?#]*\.[xX]+\.[xX]+"),
         "write your camera's own numbers for x (your router shows its address)",
+    ),
+    (
+        re.compile(
+            r"://(?:[^/?#]*@)?(?:[<{]|your[-_ ]?(?:ip|host|address|camera|printer)\b)[^/?#@]*"
+            r"(?:[/?#]|$)",
+            re.IGNORECASE,
+        ),
+        "write your camera's address, such as 192.168.1.200 (your router shows it)",
     ),
     (re.compile(r"…|://\.\.\."), "write the whole address, without …"),
 )
@@ -107,6 +136,11 @@ class Mistake(ValueError):
         self._why = why
         self._guess = guess
         self._is_sure = is_sure
+
+    @property
+    def guess(self) -> str:
+        """What to write instead, without secrets; empty where we cannot tell."""
+        return self._guess
 
     def sentence(self, quote: Callable[[str], str]) -> str:
         """What to tell the person, with what to write quoted for the place where it is written."""
@@ -144,11 +178,25 @@ def read_source(text: str) -> Address:
 def shown(text: str) -> str:
     """What a person wrote as it may be shown: without secrets, and not too much of it."""
     if text.lower().startswith("exec:"):
-        # Its quotes may be what is wrong, so that its words cannot be told apart.
-        return shorten("exec:" + " ".join(CommandRedaction(text[len("exec:") :].split()).words))
-    if "://" not in text and "@" in text:
+        return shorten("exec:" + _command_shown(text[len("exec:") :]))
+    if _WITH_OPTIONS.search(text):
+        return shorten(_command_shown(text))
+    if "://" in text:
+        return shorten(_NO_PORT.sub(HIDDEN, redact_address(text)))
+    if "@" in text and not _PATH.match(text):
         text = f"{HIDDEN}@{text.rpartition('@')[2]}"
-    return shorten(_NO_PORT.sub(HIDDEN, redact(text)))
+    path, mark, query = text.partition("?")
+    return shorten(redact(path + mark + re.sub(r"\s", "%20", query)))
+
+
+def _command_shown(text: str) -> str:
+    """A command without secrets. From a quote on that is not closed, its words are not known."""
+    end = ""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words, end = re.split(r"[\"'\\]", text, maxsplit=1)[0].split(), "…"
+    return " ".join(CommandRedaction(words).words) + end
 
 
 def shorten(text: str, most: int = _MOST_SHOWN) -> str:
@@ -206,6 +254,8 @@ def odd_device(text: str) -> Mistake | None:
             f"{text} is no source (`mjrelay devices` lists the cameras of this computer)",
             f"/dev/video{found[1] or found[2] or 0}",
         )
+    if (found := _BY_ID.match(text)) and not text.startswith("/dev/v4l/by-id/"):
+        return Mistake(f"{text} is no source", f"/dev/v4l/by-id/{found[1]}")
     if found := _USB_IDS.match(text):
         return Mistake(f"{shown(text)} is no source", f"usb:{found[1].lower()}")
     return None
@@ -242,6 +292,11 @@ def _film(text: str) -> Mistake | None:
     )
 
 
+def is_program(text: str) -> bool:
+    """Whether a text begins with a program that reads cameras, without the exec: before it."""
+    return bool(_PROGRAM.match(f"{text} "))
+
+
 def _program(text: str) -> Mistake | None:
     if not _PROGRAM.match(text):
         return None
@@ -253,7 +308,7 @@ def _program(text: str) -> Mistake | None:
 
 def _path(text: str) -> Mistake | None:
     """What stands behind a host, alone."""
-    if text.startswith("/") and not text.startswith("/dev/"):
+    if _PATH.match(text) and not text.startswith("/dev/"):
         return Mistake(
             f"{shown(text)} is a path alone: write the camera's address in front of it, without a "
             "space between, as in http://192.168.1.200:8080/?action=stream"
@@ -273,7 +328,8 @@ def _of_go2rtc(text: str) -> Mistake | None:
     """An address as go2rtc has ffmpeg read it: ffmpeg:rtsp://…#video=mjpeg."""
     if not text.startswith("ffmpeg:"):
         return None
-    return _scheme(text.removeprefix("ffmpeg:").partition("#")[0])
+    login, at, address = text.removeprefix("ffmpeg:").rpartition("@")
+    return _scheme(login + at + address.partition("#")[0])
 
 
 def _scheme(text: str) -> Mistake | None:
@@ -309,14 +365,18 @@ def _meant_scheme(word: str, between: str, rest: str) -> str:
 def _http(scheme: str, rest: str, what: str) -> Mistake | None:
     """An address of which only the scheme is wrong; None if more is."""
     guess = f"{scheme}://{rest}"
+    if mistake := _password(guess):
+        return mistake
     try:
         HttpAddress.parse(guess)
     except ValueError:
         return None
-    return _password(guess) or Mistake(f"{scheme}:// {what}", redact(guess))
+    return Mistake(f"{scheme}:// {what}", redact_address(guess))
 
 
 def _video(scheme: str, rest: str) -> Mistake:
+    if mistake := _password(f"{scheme}://{rest}"):
+        return mistake
     over_tcp = "-rtsp_transport tcp " if scheme.startswith("rtsp") else ""
     command = _ffmpeg(f"{over_tcp}-i {shlex.quote(f'{scheme}://{rest}')}")
     return Mistake(
@@ -333,21 +393,41 @@ def _no_scheme(text: str) -> Mistake | None:
     """An address without http:// before it."""
     rest = re.sub(r"^:?//", "", text)
     with_brackets = _in_brackets(rest)
-    if not with_brackets and not _HOST.match(rest):
+    if _NO_HOST.match(rest) or not (with_brackets or _HOST.match(rest)):
         return None
     scheme = "https" if re.search(r"^[^/?#]*:(?:8?443)(?=[/?#]|$)", rest) else "http"
-    return _http(scheme, with_brackets or rest, "is missing")
+    return _http(scheme, f"{with_brackets}/" if with_brackets else rest, "is missing")
+
+
+def _no_brackets(text: str) -> Mistake | None:
+    """An IPv6 address in a URL without the brackets around it."""
+    found = _AUTHORITY.match(text)
+    if not found or not (host := _in_brackets(found[1])):
+        return None
+    meant = f"{text[: found.start(1)]}{host}{text[found.end(1) :] or '/'}"
+    return Mistake("an IPv6 address stands in brackets", redact(meant))
 
 
 def _in_brackets(text: str) -> str:
-    """An IPv6 address as a URL has it; empty for anything else."""
-    try:
-        return f"[{ipaddress.IPv6Address(text)}]/"
-    except ValueError:
-        return ""
+    """An IPv6 address as a URL has it, with the port behind it; empty for anything else."""
+    host, _, port = text.rpartition(":")
+    for address, rest in ((host, f":{port}"), (text, "")):
+        if rest and not _LIKELY_PORT.fullmatch(port):
+            continue
+        with contextlib.suppress(ValueError):
+            return f"[{ipaddress.IPv6Address(address)}]{rest}"
+    return ""
+
+
+def _within(text: str) -> Mistake | None:
+    """A source with other words around it, or as part of what other programs call a source."""
+    found = _SOURCE.match(text)
+    if not found or "@" in text[found.end() :] or _IS_OURS.match(text):
+        return None
+    return Mistake("a source stands alone", redact_address(found["url"] or found["device"]))
 
 
 _MISTAKES = (
-    *(_no_text, _quoted, _stand_in, _config_file, odd_device, _port, _password),
-    *(_program, _film, _testcard, _of_go2rtc, _scheme, _no_scheme, _path),
+    *(_no_text, _quoted, _stand_in, _config_file, odd_device, _port, _password, _no_brackets),
+    *(_program, _film, _testcard, _of_go2rtc, _scheme, _no_scheme, _within, _path),
 )

@@ -57,6 +57,14 @@ def guess(text: str) -> str:
         ("mjpeg://printer/a", "http://printer/a"),
         ("“http://printer/”", "http://printer/"),
         ("'http://printer/'", "http://printer/"),
+        ("http://fe80::1/a", "http://[fe80::1]/a"),
+        ("http://fe80::1:8080", "http://[fe80::1]:8080/"),
+        ("2001:db8::1:8080", "http://[2001:db8::1]:8080/"),
+        ('<img src="http://printer/?action=stream">', "http://printer/?action=stream"),
+        ("<http://printer/>", "http://printer/"),
+        ("ffmpeg:http://printer/a#video=mjpeg", "http://printer/a#video=mjpeg"),
+        ("192.168.1.5/film.mp4", "http://192.168.1.5/film.mp4"),
+        ("192.168.1.5/cgi/cam.py", "http://192.168.1.5/cgi/cam.py"),
     ],
 )
 def test_an_address_without_http_is_completed(text: str, meant: str) -> None:
@@ -80,6 +88,11 @@ def test_what_can_mean_one_thing_only_is_taken(text: str) -> None:
         ("v4l2:///dev/video1", "/dev/video1"),
         ("webcam", "/dev/video0"),
         ("video:1", "/dev/video1"),
+        ("v4l2:device?video=/dev/video2&video_size=640x480", "/dev/video2"),
+        ("input_uvc.so -d /dev/video2 -r 640x480", "/dev/video2"),
+        ("usb-046d_0825_A-video-index0", "/dev/v4l/by-id/usb-046d_0825_A-video-index0"),
+        ("/home/pi/cam.sh -x", "exec:/home/pi/cam.sh -x"),
+        ("curl -s http://printer/", "exec:curl -s http://printer/"),
         ("046D:0825", "usb:046d:0825"),
         ("Bus 001 Device 004: ID 046d:0825 Logitech, Inc. Webcam", "usb:046d:0825"),
         ("testcard", "testcard:"),
@@ -125,6 +138,10 @@ def test_a_film_is_a_line_with_ffmpeg(path: str) -> None:
         ("http://192.168.1.x/", "write your camera's own numbers for x"),
         ("http://…", "write the whole address"),
         ("/dev/videoN", "write a number for N"),
+        ("http://<PRINTER>:8080/", "write your printer's address for PRINTER"),
+        ("http://<your octopi ip>/webcam", "write your camera's address, such as"),
+        ("http://me:x@{ip}:8080/", "write your camera's address, such as"),
+        ("http://YOUR_IP:8080/", "write your camera's address, such as"),
         ("usb:VVVV:PPPP", "write your camera's numbers for VVVV:PPPP"),
     ],
 )
@@ -147,7 +164,9 @@ def test_what_can_be_opened_is_no_mistake(text: str) -> None:
     assert read_source(text) == parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["http://printer/", "http://host:8080/", "http://ip.local/"])
+@pytest.mark.parametrize(
+    "text", ["http://printer/", "http://host:8080/", "http://ip.local/", "http://{a:b@h/"]
+)
 def test_a_name_that_only_looks_like_a_stand_in_is_a_name(text: str) -> None:
     read_source(text)
 
@@ -158,6 +177,7 @@ def test_a_name_that_only_looks_like_a_stand_in_is_a_name(text: str) -> None:
         ("mjrelay.toml", "did you mean --config mjrelay.toml?"),
         ("/etc/my relay.conf", "did you mean --config '/etc/my relay.conf'?"),
         ("8080", "did you mean --port 8080?"),
+        ("?action=stream", "is a path alone: write the camera's address in front of it"),
         ("/?action=stream", "is a path alone: write the camera's address in front of it"),
         ("ffmpeg:rtsp://cam/1#video=mjpeg", "-i rtsp://cam/1 -an"),
         ("", "a source is missing"),
@@ -181,6 +201,9 @@ def test_what_is_no_source_at_all_is_said_to_be_none(text: str, sentence: str) -
         "http://printer:0/",
         "http://:8080/",
         "\udcff",
+        "picture.jpg",
+        "cam.py",
+        "input_uvc.so",
     ],
 )
 def test_of_other_texts_it_is_said_what_was_expected(text: str) -> None:
@@ -197,6 +220,10 @@ def test_of_other_texts_it_is_said_what_was_expected(text: str) -> None:
         "http://admin:p@zz/kk@192.168.1.5/",
         "http://admin:zz?kk@192.168.1.5/",
         "http://admin:zz#kk@192.168.1.5/",
+        "http//admin:zz/kk@192.168.1.5/",
+        "rtsp://admin:1234/kk@192.168.1.5/",
+        "rtsp:/admin:1234/kk@192.168.1.5/",
+        "ffmpeg:rtsp://admin:1234/kk@192.168.1.5/",
         "http://admin:1234/kk@192.168.1.5/",
         "http://admin:zz/k/k@192.168.1.5:8080/a",
         "admin:p@zz/kk@192.168.1.5/",
@@ -235,6 +262,21 @@ def test_an_at_sign_that_can_be_no_password_s_is_taken(text: str) -> None:
         "exec:curl -u admin:S3cret 'http://cam/",
         "ffmpeg:rtsp://admin:S3cret@cam/1#video=mjpeg",
         "/?u=S3cret",
+        "/?u=x@S3cret",
+        "/?u=http://S3cret",
+        "192.168.1.5/?u=x S3cret",
+        "//admin:x/S3cret@printer/",
+        "http://admin:x S3cret@printer/",
+        "http://printer/?p=x S3cret",
+        "my cam = http://admin:x S3cret@printer/",
+        "<http://admin:x S3cret@printer/>",
+        "http://admin:1234/S3cret@[::1",
+        "onvif://admin:1234/S3cret@printer/",
+        "rtsp://admin:x S3cret@printer/",
+        "ffmpeg:rtsp://admin:S3cret#x@printer/1#video=mjpeg",
+        "tool -u admin:S3cret http://printer/",
+        "exec:curl -H 'Authorization: Basic S3cret http://printer/",
+        "admin:x/S3cret@printer/film.mp4",
     ],
 )
 def test_no_sentence_shows_a_secret(text: str) -> None:
