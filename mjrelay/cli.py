@@ -48,7 +48,7 @@ OK, FAILED, USAGE = 0, 1, 2
 _NAMED_SOURCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\s*=\s*(.+)$", re.DOTALL)
 # The same in several words, or without the =.
 _NAME_APART = re.compile(
-    r"([A-Za-z0-9][\w-]*) ?=? ((?:https?|usb|testcard):\S*|/dev/\S*)$", re.ASCII
+    r"(?!run |mjrelay )([A-Za-z][\w-]*) ?=? ((?:https?|usb|testcard):\S*|/dev/\S*)$", re.ASCII
 )
 _ODDLY_NAMED_SOURCE = re.compile(
     r"([^=:/?#]*)=((?:https?|rtsps?|usb|testcard|exec):.*|/dev/.*|\s*)$", re.DOTALL | re.IGNORECASE

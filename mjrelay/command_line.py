@@ -14,6 +14,7 @@ from mjrelay.configuration.suggestions import (
     Mistake,
     close_to,
     explain,
+    is_program,
     read_source,
     shorten,
     shown,
@@ -46,16 +47,48 @@ _COMMANDS_ELSEWHERE = {
     "help": "--help",
     "version": "--version",
 }
+# What is asked of a service.
+_SERVICE = {
+    **dict.fromkeys(("stop", "restart", "status", "enable", "disable"), "systemctl {} mjrelay"),
+    **dict.fromkeys(("log", "logs", "journal"), "journalctl -u mjrelay"),
+    "reload": "systemctl reload mjrelay",
+}
 _OPTIONS_ELSEWHERE = {
     **dict.fromkeys(("-V", "--ver"), "--version"),
     **dict.fromkeys(("-p", "-P"), "--port"),
     **dict.fromkeys(("-l", "-b", "--bind", "--host", "--address", "--addr"), "--listen"),
-    **dict.fromkeys(("-f", "--file", "--conf", "--configuration"), "--config"),
-    **dict.fromkeys(("--debug", "-d"), "--verbose"),
-    **dict.fromkeys(("-k", "--no-tls-verify", "--no-check-certificate"), "--insecure"),
+    **dict.fromkeys(("-c", "-f", "--file", "--conf", "--configuration"), "--config"),
+    "--debug": "--verbose",
+    **dict.fromkeys(
+        ("-k", "--no-tls-verify", "--no-check-certificate", "--no-verify"), "--insecure"
+    ),
     **dict.fromkeys(("-t", "--time", "--duration", "--timeout"), "--seconds"),
 }
+# What has no option here, and how it is written.
+_IN_A_CONFIGURATION = "below [camera.NAME] in a configuration"
+_NO_OPTIONS = {
+    **dict.fromkeys(
+        ("-r", "--resolution", "--size", "--width", "--height"),
+        f'size = "640x480" {_IN_A_CONFIGURATION}',
+    ),
+    **dict.fromkeys(
+        ("--fps", "--framerate", "--desired-fps", "--rate"), f"fps = 15 {_IN_A_CONFIGURATION}"
+    ),
+    **dict.fromkeys(("--mode", "--on-demand"), f'mode = "demand" {_IN_A_CONFIGURATION}'),
+    **dict.fromkeys(
+        ("-u", "--user", "--username", "--login", "--auth", "--password", "--pass", "--passwd"),
+        "http://USER:PASSWORD@HOST/…, with your own for USER and PASSWORD",
+    ),
+    **dict.fromkeys(("-n", "--name"), "NAME=SOURCE"),
+    **dict.fromkeys(
+        ("-d", "-i", "--device", "--input", "--source", "--url", "--camera"),
+        "the SOURCE alone, such as /dev/video0",
+    ),
+}
 _UNQUOTED_COMMAND = re.compile(r"(?:[\w-]+=)?exec:\S+$", re.IGNORECASE)
+# A program without exec: before it is looked for here only: behind it, words may be anything.
+_FIRST_WORDS = 2
+_NAME = re.compile(r"[\w-]+=(?=\w+:|/)", re.ASCII)
 _CONFIG_FILE = re.compile(r"[^-].*\.toml$", re.IGNORECASE)
 
 
@@ -84,11 +117,14 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     parser = make_parser()
     try:
-        options = parser.parse_args(words)
+        options, superfluous = parser.parse_known_args(words)
     except UsageError as error:
         if meant := unquoted_command(words) or _meant(words, parser):
             raise UsageError(meant) from error
         raise
+    if superfluous:
+        usual = f"{shown(superfluous[0])} is too much: mjrelay {options.command} --help"
+        raise UsageError(unquoted_command(words) or _meant(words, parser) or usual)
     options.words = words
     return options
 
@@ -173,7 +209,7 @@ def _command(
 
 def _duration(text: str) -> float:
     try:
-        seconds = float(text)
+        seconds = float(text.removesuffix("s"))
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < _MAX_SECONDS:
@@ -184,7 +220,9 @@ def _duration(text: str) -> float:
 def _port(text: str) -> int:
     digits = text.removeprefix(":")
     if not (digits.isdecimal() and len(digits) < 6 and int(digits) <= _MOST_PORT):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"must be a port, from 0 to {_MOST_PORT}")
+        raise argparse.ArgumentTypeError(
+            f"must be a port, from 0 to {_MOST_PORT}; with an address: --listen 0.0.0.0:8080"
+        )
     return int(digits)
 
 
@@ -192,9 +230,11 @@ def unquoted_command(words: Sequence[str]) -> str:
     """What to type where the shell has taken a command of an `exec:` source apart; else empty."""
     for index, word in enumerate(words[:-1]):
         follower = words[index + 1]
+        if follower.startswith("-") and index < _FIRST_WORDS and is_program(word):
+            word = f"exec:{word}"  # noqa: PLW2901
         if _UNQUOTED_COMMAND.match(word) and (follower.startswith("-") or ":" not in follower):
             before = shlex.join(words[:index]) or "run"
-            command = " ".join(CommandRedaction(words[index:]).words)
+            command = " ".join(CommandRedaction([word, *words[index + 1 :]]).words)
             return f"put quotes around the command: mjrelay {before} {shlex.quote(command)}"
     return ""
 
@@ -205,17 +245,23 @@ def _meant(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
     command = next((word for word in words if not word.startswith("-")), "")
     known = commands.get(command, parser)
     for word in words:
+        if word == command and command not in commands:
+            break
         if meant := _option(word.partition("=")[0], command, known, commands):
             return meant
     if command not in commands:
         return _missing_command(command, words, commands)
+    if words[0] != command:
+        at = words.index(command)
+        ordered = [command, *words[:at], *words[at + 1 :]]
+        return f"the command comes first: mjrelay {shlex.join(map(shown, ordered))}"
     file = next(filter(_CONFIG_FILE.match, words), "")
-    if file and "--config" in _options_of(known):
+    if file and command != "check" and "--config" in _options_of(known):
         return f"did you mean --config {shlex.quote(file)}?"
     return ""
 
 
-def _option(
+def _option(  # noqa: PLR0911 - cases
     word: str,
     command: str,
     parser: argparse.ArgumentParser,
@@ -225,34 +271,44 @@ def _option(
     options = _options_of(parser)
     if not word.startswith("-") or not word.strip("-") or word in options:
         return ""
+    if command not in commands and word in _options_of(commands["run"]):
+        return f"{word} belongs to a command: did you mean mjrelay run {word} …?"
     meant = _OPTIONS_ELSEWHERE.get(word, word)
     if meant not in options:
         meant = close_to(word, [name for name in options if name.startswith("--")])
     if meant:
         return f"there is no {shown(word)}: did you mean {meant}?"
-    if command not in commands and word in _options_of(commands["run"]):
-        return f"{word} belongs to a command: did you mean mjrelay run {word} …?"
-    return ""
+    short = word if word.startswith("--") else word[:2]
+    if short != word and short in _OPTIONS_ELSEWHERE:
+        return _option(short, command, parser, commands)
+    if short in options or word[1].isdecimal():
+        return ""
+    if command in ("run", "probe") and (other := _NO_OPTIONS.get(short)):
+        return f"there is no {short}: write {other}"
+    return f"there is no {shown(short)}: {parser.prog} --help lists what there is"
 
 
-def _missing_command(
+def _missing_command(  # noqa: PLR0911 - cases
     word: str, words: Sequence[str], commands: dict[str, argparse.ArgumentParser]
 ) -> str:
     """What was meant where no command is given."""
     if not word:
         return ""
-    meant = _COMMANDS_ELSEWHERE.get(word) or close_to(word, [*commands])
+    if how := _SERVICE.get(word.lower()):
+        return f"there is no command {word}; of the service: {how.format(word.lower())}"
+    meant = _COMMANDS_ELSEWHERE.get(word.lower()) or close_to(word.lower(), [*commands])
     if meant:
         rest = [meant if other == word else shown(other) for other in words]
         return f"there is no command {word}: did you mean mjrelay {shlex.join(rest)}?"
     if _CONFIG_FILE.match(word):
         return f"did you mean mjrelay run --config {shlex.quote(word)}?"
     try:
-        read_source(word)
+        named = _NAME.match(word)
+        read_source(word[named.end() :] if named else word)
     except Mistake as mistake:
         return explain(mistake, shown(word), lambda guess: f"mjrelay run {shlex.quote(guess)}")
     except ValueError:
-        return ""
+        return f"there is no command {shown(word)}; there are: {', '.join(commands)}"
     return f"did you mean mjrelay run {shlex.quote(shown(word))}?"
 
 

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -100,7 +101,10 @@ def test_a_command_line_that_is_none_is_a_usage_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status(*arguments) == 2
-    assert capsys.readouterr().err.startswith("usage: mjrelay")
+    said = capsys.readouterr().err
+    assert re.match(
+        r"usage: mjrelay|there is no (command )?\S+[:;] |\S+ is too much: mjrelay ", said
+    )
 
 
 @pytest.mark.parametrize(
@@ -282,6 +286,7 @@ def test_every_source_that_is_none_is_a_fault(capsys: pytest.CaptureFixture[str]
             ["printer", "/dev/video0"],
             "NAME=SOURCE is one word: did you mean printer=/dev/video0?",
         ),
+        (["8080", "testcard:"], "source 1: 8080 is no source: did you mean --port 8080?"),
         (
             ["a=", "testcard:", "b"],
             (
@@ -316,6 +321,7 @@ def test_a_source_that_is_none_is_answered_with_what_was_meant(
     [
         (["--port", "8081"], [ListenAddress("127.0.0.1", 8081)]),
         (["--listen", "8081"], [ListenAddress("127.0.0.1", 8081)]),
+        (["--listen", "::1"], [ListenAddress("::1", 8080)]),
         (["--listen", ":8081"], [ListenAddress("", 8081)]),
         (["--listen", "localhost"], [ListenAddress("localhost", 8080)]),
         (["--listen", "0.0.0.0", "--port", "8081"], [ListenAddress("0.0.0.0", 8081)]),

@@ -33,6 +33,8 @@ _A_URL = (
     "a URL such as http://HOST:8080/?action=stream (in a password write / as %2F, ? as %3F, "
     "# as %23, @ as %40, [ as %5B, ] as %5D, % as %25)"
 )
+# An IPv6 address without brackets that ends like a port: nobody can tell what was meant.
+_MAY_HAVE_A_PORT = re.compile(r"[^\[]*::?[^\[]*:(?:80|443|8\d{3})$")
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")
 _USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})(?::(.+))?$", re.IGNORECASE)
 
@@ -294,7 +296,9 @@ class ListenAddress:
             return cls(path=text.removeprefix("unix:"))
         if _is_port(text):
             return cls(USUAL_HOST, int(text))
-        if text.lower() in ("localhost", "*") or _is_ip_address(text):
+        if text.lower() in ("localhost", "*") or (
+            _is_ip_address(text) and not _MAY_HAVE_A_PORT.match(text)
+        ):
             return cls(text.strip("[]*"), USUAL_PORT if usual_port is None else usual_port)
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")

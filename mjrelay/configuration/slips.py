@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mjrelay.configuration import suggestions
 from mjrelay.configuration.address import USUAL_PORT
-from mjrelay.configuration.redaction import redact
+from mjrelay.configuration.redaction import HIDDEN, redact
 
 _AT_LINE = re.compile(r" ?\((?:at line (\d+), column \d+|at end of document)\)")
 _CURLY = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‘’‚", "'"))  # noqa: RUF001
@@ -53,6 +53,11 @@ SOURCES = (
 """What a camera's source is called elsewhere."""
 _COMMANDS = ("command", "exec", "cmd")
 _PASSWORDS = ("password", "pass", "passwd", "pwd", "pw", "secret", "passphrase")
+# The name of an option or header whose value nobody may see.
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|key|pw\b|pass(?!word_file)|session|credential", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"\s*((?:https?|rtsps?)://.*?|/dev/\S+)\s*$", re.IGNORECASE)
 _INTO_A_FILE = (
     "write the password into a file of its own, such as camera.pw, and here: "
     'password_file = "camera.pw"'
@@ -93,21 +98,31 @@ def _meant(table: str, key: str, value: object) -> str:  # noqa: PLR0911 - cases
         return _listen(f"0.0.0.0:{port}")
     if key in _HOSTS and table != "camera":
         host = f"[{text}]" if ":" in text else text
+        host = "" if "@" in host else host
         return _listen(f"{host or '0.0.0.0'}:{USUAL_PORT}")  # noqa: S104 - to be written by hand
     if key in _PASSWORDS:
         return _INTO_A_FILE
     if table != "camera":
         return _table_of_a_camera(key, value)
     if key in SOURCES:
-        return (
-            f"write source = {quoted(redact(text) or 'http://192.168.1.200:8080/?action=stream')}"
-        )
+        return f"write source = {quoted(_source(text))}"
     if key in _COMMANDS:
         return f"write source = {quoted(_command(text))}"
     if key == "name":
         name = _NOT_IN_NAMES.sub("-", text).strip("-") or "printer"
         return f"write the name into the head of the table: [camera.{name}]"
     return ""
+
+
+def _source(text: str) -> str:
+    """What to write for a source, without secrets."""
+    try:
+        suggestions.read_source(text)
+    except suggestions.Mistake as mistake:
+        return mistake.guess or "http://192.168.1.200:8080/?action=stream"
+    except ValueError:
+        pass
+    return suggestions.shown(text)
 
 
 def _listen(address: str) -> str:
@@ -159,35 +174,53 @@ def cause(text: str, error: Exception) -> tuple[int, str]:
     number = int(found[1]) if found[1] else max(1, len(text.rstrip().split("\n")))
     line = lines[number - 1].partition("\r")[0] if number <= len(lines) else ""
     said = _AT_LINE.sub("", str(error))
-    return number, _cause_in(line, said) or said
+    heads = [head[2] for before in lines[:number] if (head := _HEADER.match(before))]
+    in_headers = bool(heads) and heads[-1].strip().endswith(".headers")
+    return number, _cause_in(line, said, in_headers=in_headers) or said
 
 
-def _cause_in(line: str, said: str) -> str:  # noqa: PLR0911 - cases
-    """What is wrong in a line, with what to write; empty where we cannot tell."""
+def _cause_in(line: str, said: str, *, in_headers: bool) -> str:  # noqa: PLR0911 - cases
+    """What is wrong in a line, with what to write; empty where we cannot tell.
+
+    Args:
+        line: The line.
+        said: What the parser says.
+        in_headers: Whether it is below the head of a table of headers: each may hold a secret.
+    """
+    is_secret = in_headers or "headers" in line
     if (straight := line.translate(_CURLY)) != line:
-        return f"write straight quotes: {_shown(straight)}"
+        anew = "" if is_secret else f": {_shown(straight)}"
+        return f"write straight quotes{anew}"
     if _LOOKS_LIKE_SPACE.search(line):
         return "there is a character that only looks like a space: write the line anew"
     header = _HEADER.match(line)
     if header and not _GOOD_HEADER.match(line):
-        parts = _AFTER_CAMERA.sub("camera.", header[2]).split(".")
-        name = ".".join(_NOT_IN_NAMES.sub("-", part.strip()) for part in parts)
-        return f"the head of a table looks like this: [{name.strip('-')}]"
+        return f"the head of a table looks like this: [{_head(header[2])}]"
     if "twice" in said or "overwrite" in said:
-        return f"{_shown(line)} stands there twice: remove one, or give it another name"
+        what = "this" if is_secret else _shown(line)
+        return f"{what} stands there twice: remove one, or give it another name"
     if _OTHER_COMMENT.match(line):
         return "a comment begins with #"
     if _OTHER_FORMAT.match(line):
         return 'this is another format: write [camera.printer] and, below it, source = "…"'
     if assignment := _ASSIGNMENT.match(line):
-        return _cause_in_value(*assignment.groups())
+        return _cause_in_value(*assignment.groups(), is_secret=is_secret)
+    if address := _ADDRESS.match(line):
+        return f"write source = {quoted(suggestions.shown(address[1]))}"
     if other := _OTHER_ASSIGNMENT.match(line):
-        value = other[2]
-        return f"write {_shown(f'{other[1]} = {_as_value(value)}')}"
+        return f"write {_setting(*other.groups(), is_secret=is_secret)}"
     return ""
 
 
-def _cause_in_value(key: str, value: str) -> str:  # noqa: PLR0911 - cases
+def _head(text: str) -> str:
+    """A head of a table that can be written, for one that cannot."""
+    if "@" in text or "://" in text:
+        return "camera.printer"
+    parts = _AFTER_CAMERA.sub("camera.", text).split(".")
+    return ".".join(_NOT_IN_NAMES.sub("-", part.strip()) for part in parts).strip("-")
+
+
+def _cause_in_value(key: str, value: str, *, is_secret: bool) -> str:  # noqa: PLR0911 - cases
     """What is wrong in the value of an option."""
     if key in _PASSWORDS:
         return _INTO_A_FILE
@@ -203,15 +236,15 @@ def _cause_in_value(key: str, value: str) -> str:  # noqa: PLR0911 - cases
             return f"write each \\ twice behind {key} =, or put the text in '…'"
         return f"there is something behind the closing quote of {key}"
     if bare[-1] in ",;" and bare[0] not in "[{":
-        return f"write {_shown(f'{key} = {_as_value(bare[:-1])}')}, without {bare[-1]}"
+        return f"write {_setting(key, bare[:-1], is_secret=is_secret)}, without {bare[-1]}"
     if bare[0] == "[":
         inside = bare.removeprefix("[").removesuffix("]")
         items = [item.strip() for item in inside.split(",") if item.strip()]
         listed = ", ".join(map(_as_value, items))
-        return f"write {_shown(f'{key} = [{listed}]')}"
+        return f"write {_setting(key, f'[{listed}]', is_secret=is_secret)}"
     if bare[0] == "{":
         return ""
-    return f"put quotes around the value: {_shown(f'{key} = {_as_value(bare)}')}"
+    return f"put quotes around the value: {_setting(key, bare, is_secret=is_secret)}"
 
 
 def _as_value(text: str) -> str:
@@ -220,5 +253,19 @@ def _as_value(text: str) -> str:
     return text if _VALUE.fullmatch(text) else quoted(text)
 
 
+def _setting(key: str, value: str, *, is_secret: bool) -> str:
+    """An option as TOML writes it, without secrets."""
+    if is_secret or _SECRET_NAME.search(key):
+        return f'{key} = "{HIDDEN}"'
+    if _VALUE.fullmatch(value) and value[0] not in "\"'":
+        return suggestions.shorten(f"{key} = {redact(value)}")
+    quote = value[0] if value[:1] in ("'", '"') and value.endswith(value[0]) else ""
+    inside = suggestions.shown(value[1:-1] if quote else value)
+    return f"{key} = {f'{quote}{inside}{quote}' if quote else quoted(inside)}"
+
+
 def _shown(line: str) -> str:
+    """A line without secrets."""
+    if assignment := _ASSIGNMENT.match(line):
+        return _setting(*assignment.groups(), is_secret=False)
     return suggestions.shorten(redact(line.strip()))

@@ -355,9 +355,9 @@ def _place(path: Path, text: str, where: str) -> str:
     while names:
         line = _line_of(text, names)
         if line:
-            return f"{path}:{line}: {where}"
+            return f"{path}:{line}: {suggestions.shown(where)}"
         names.pop()
-    return f"{path}: {where}"
+    return f"{path}: {suggestions.shown(where)}"
 
 
 def _line_of(text: str, names: list[str]) -> int:

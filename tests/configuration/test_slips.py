@@ -62,12 +62,25 @@ def faults(tmp_path: Path, text: str) -> list[str]:
         ('source = "testcard:"', 'source = "testcard:" stands there twice: remove one'),
         ("password = hunter2", "write the password into a file of its own"),
         ("source = http://u:hunter2@h/", 'put quotes around the value: source = "http://***@h/"'),
+        ("source = exec:curl -u me:hunter2 http://h/", "put quotes around the value: source = "),
+        ("source = http://u:x hunter2@h/", "put quotes around the value: source = "),
+        ("source = “http://u:x hunter2@h/”", 'write straight quotes: source = "http://***@h/"'),
+        ('source: "http://u:x hunter2@h/"', 'write source = "http://***@h/"'),
+        ("http://u:hunter2@h/", 'write source = "http://***@h/"'),
+        ("token = x,hunter2", 'put quotes around the value: token = "***"'),
+        ("auth: u:hunter2", 'write auth = "***"'),
+        ('api_key = x\\"hunter2', 'put quotes around the value: api_key = "***"'),
+        ("headers.X-A = hunter2", 'put quotes around the value: headers.X-A = "***"'),
+        ("headers = { X-A = “hunter2” }", "write straight quotes"),
+        ("[camera.front.headers]\nX-A = hunter2", 'put quotes around the value: X-A = "***"'),
+        ("[camera.http://u:hunter2@h/]", "the head of a table looks like this: [camera.printer]"),
         ("nonsense", "Expected '=' after a key"),
     ],
 )
 def test_what_is_no_toml_is_told_with_what_to_write(tmp_path: Path, line: str, cause: str) -> None:
     [fault] = faults(tmp_path, f"{CAMERA}{line}\n")
-    assert fault.startswith(f"3: is not valid TOML: {cause}")
+    number = 3 + line.count("\n")
+    assert fault.startswith(f"{number}: is not valid TOML: {cause}")
     assert "hunter2" not in fault
 
 
@@ -123,6 +136,11 @@ LISTEN = " below [server] (0.0.0.0 lets the whole network watch, 127.0.0.1 this 
         (f"port = 8080\n{CAMERA}", f'1: port: write listen = ["0.0.0.0:8080"]{LISTEN}'),
         (f'listen = [":8080"]\n{CAMERA}', "1: listen: this option belongs below [server]"),
         ('[camera.a]\nurl = "http://u:hunter2@h/"', '2: camera.a.url: write source = "http://***@'),
+        ('[camera.a]\nip = "192.168.1.5"', '2: camera.a.ip: write source = "http://192.168.1.5"'),
+        ('[camera.a]\nip = "u:x@hunter2@h"', '2: camera.a.ip: write source = "***@h"'),
+        ('[camera.a]\nurl = "rtsp://h/1"', '2: camera.a.url: write source = "exec:ffmpeg -nostdin'),
+        ('[camera."http://u:hunter2@h"]\nsource = "testcard:"', "1: camera.http://***@h: a camera"),
+        (f'{CAMERA}"http://u:hunter2@h/" = 1', "3: camera.front.http://***@h/: there is no such"),
         ('[camera.a]\ndevice = "/dev/video0"', '2: camera.a.device: write source = "/dev/video0"'),
         ('[camera.a]\nsource = "video0"', "2: camera.a.source: video0 is no source"),
     ],
