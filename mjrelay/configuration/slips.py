@@ -187,7 +187,8 @@ def _cause_in(line: str, said: str, *, in_headers: bool) -> str:  # noqa: PLR091
         said: What the parser says.
         in_headers: Whether it is below the head of a table of headers: each may hold a secret.
     """
-    is_secret = in_headers or "headers" in line
+    key = line.partition("=")[0]
+    is_secret = in_headers or "headers" in key or bool(_SECRET_NAME.search(key))
     if (straight := line.translate(_CURLY)) != line:
         anew = "" if is_secret else f": {_shown(straight)}"
         return f"write straight quotes{anew}"

@@ -67,6 +67,7 @@ def faults(tmp_path: Path, text: str) -> list[str]:
         ("source = “http://u:x hunter2@h/”", 'write straight quotes: source = "http://***@h/"'),
         ('source: "http://u:x hunter2@h/"', 'write source = "http://***@h/"'),
         ("http://u:hunter2@h/", 'write source = "http://***@h/"'),
+        ("password “hunter2”", "write straight quotes"),
         ("token = x,hunter2", 'put quotes around the value: token = "***"'),
         ("auth: u:hunter2", 'write auth = "***"'),
         ('api_key = x\\"hunter2', 'put quotes around the value: api_key = "***"'),
