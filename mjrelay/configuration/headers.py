@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from mjrelay.configuration.redaction import HIDDEN, redact
+
 # RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -42,7 +44,7 @@ class Header:
         """As it stands in a configuration, without secrets."""
         if self.file:
             return {"file": self.file}
-        return "***" if self.is_secret else self.value
+        return HIDDEN if self.is_secret else redact(self.value)
 
 
 def read_headers(value: object) -> dict[str, Header]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mjrelay import __version__
 from mjrelay.configuration.address import HttpAddress
-from mjrelay.configuration.redaction import redact
+from mjrelay.configuration.redaction import redact_address
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import (
     LOOK_IN_BROWSER,
@@ -355,8 +355,9 @@ class Asker:
         try:
             return address.redirected(location)
         except ValueError as error:
+            shown = redact_address(location)[:200]
             raise SourceRefused(
-                f"the camera redirects to {redact(location)[:200]!r}, which is no HTTP address",
+                f"the camera redirects to {shown!r}, which is no HTTP address",
                 LOOK_IN_BROWSER,
             ) from error
 

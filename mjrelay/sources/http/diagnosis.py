@@ -298,6 +298,11 @@ def unreadable(error: FramingError) -> SourceRefused:
     return SourceRefused(f"the camera's answer cannot be read: {error}", LOOK_IN_BROWSER)
 
 
+def status_of(head: ResponseHead) -> str:
+    """An answer's status as people may see it: some cameras repeat there what they were asked."""
+    return redact(f"{head.status} {head.phrase}".rstrip())
+
+
 def refusal(head: ResponseHead, address: HttpAddress, rest: bytes = b"") -> SourceError:
     """What an error status means.
 
@@ -306,7 +311,7 @@ def refusal(head: ResponseHead, address: HttpAddress, rest: bytes = b"") -> Sour
         address: What was asked.
         rest: The beginning of the body, where it was read.
     """
-    said = f"the camera answers {head.status} {head.phrase}".rstrip()
+    said = f"the camera answers {status_of(head)}"
     text = rest.lower()
     if not address.tls and any(words in text for words in _WANTS_HTTPS):
         return speaks_https(address)

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from mjrelay.configuration.address import HttpAddress
-from mjrelay.configuration.redaction import redact
+from mjrelay.configuration.redaction import redact, redact_address
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import GIVEN_AWAY, SourceEnded, SourceError, SourceLost, Tally
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
 from mjrelay.sources.http.cookies import without_value
+from mjrelay.sources.http.diagnosis import status_of
 from mjrelay.sources.http.known import KnownPicture
 from mjrelay.sources.http.misses import Misses
 from mjrelay.sources.http.response import Patience, Response
@@ -90,9 +91,9 @@ class HttpSource(Source):
         if head is None:
             return {}
         return {
-            "status": f"{head.status} {head.phrase}".strip(),
+            "status": status_of(head),
             "headers": [_shown(name, value) for name, value in head.headers],
-            "framing": self._framing,
+            "framing": redact(self._framing),
         }
 
     def sign_of_life(self) -> float:
@@ -212,4 +213,6 @@ class HttpSource(Source):
 
 def _shown(name: str, value: str) -> str:
     """A header as people may see it."""
+    if name in ("location", "content-location", "refresh"):
+        return f"{name}: {redact_address(value)}"
     return redact(f"{name}: {without_value(value) if name == 'set-cookie' else value}")

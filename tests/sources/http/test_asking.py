@@ -56,6 +56,18 @@ async def test_a_reload_keeps_the_way_in_of_the_same_camera_and_user() -> None:
     assert nonces(camera) == ["", "a", "a", "", "", ""]
 
 
+@pytest.mark.parametrize(
+    "location", ["http://me:x S3cret@h/", "http://[me:S3cret@h/", "http://h:x/?p=x S3cret"]
+)
+async def test_a_redirect_that_leads_nowhere_shows_no_secret(location: str) -> None:
+    async with ScriptedCamera(moved(location)) as camera:
+        source = source_of(camera.url)
+        _, error = await failure(source)
+    assert "which is no HTTP address" in error.reason
+    assert "S3cret" not in error.reason + str(source.facts())
+    assert any(header.startswith("location: http://") for header in source.facts()["headers"])
+
+
 class SlowCamera:
     """A camera that takes all the time it is allowed, at each step; and the way to it.
 

@@ -56,3 +56,16 @@ def test_one_that_is_asked_too_often_says_what_to_change() -> None:
     error = refusal(ResponseHead(429, "Too Many Requests"), CAMERA)
     assert isinstance(error, SourceRefused)
     assert error.hint == "it is asked too often: set a lower fps"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "said"),
+    [
+        ("GET /a?u=admin&p=S3cret&channel=1", "GET /a?u=***&p=***&channel=1"),
+        ("password=S3cret", "password=***"),
+        ("Internal Server Error", "Internal Server Error"),
+    ],
+)
+def test_no_status_that_a_camera_makes_up_shows_a_secret(phrase: str, said: str) -> None:
+    error = refusal(ResponseHead(500, phrase), CAMERA)
+    assert error.reason == f"the camera answers 500 {said}"
