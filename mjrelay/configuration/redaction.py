@@ -32,7 +32,7 @@ _HARMLESS_NAME = re.compile(
     r"command|compression|container|contrast|date|dev|device|duration|fmt|format|fps|frame|"
     r"framerate|fresh|h|height|image|img|index|input|linkincamera|max_age|mirror|mode|mute|"
     r"page|picture|profile|q|quality|rate|req_fps|res|resolution|rotate|rotation|scale|seconds|"
-    r"size|snapshot|source|speed|src|stream|streamtype|stream_type|sub|substream|subtype|text|"
+    r"size|snapshot|source|speed|src|stream|streamtype|stream_type|sub|substream|subtype|text|topic|"
     r"track|type|video|video_codec|videocodec|view|w|width)\d{0,2}",
     re.IGNORECASE,
 )

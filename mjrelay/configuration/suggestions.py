@@ -108,7 +108,7 @@ _OTHER_STAND_INS = (
     ),
     (
         re.compile(
-            r"://(?:[^/?#]*@)?(?:[<{]|your[-_ ]?(?:ip|host|address|camera|printer)\b)[^/?#@]*"
+            r"://(?:[^/?#]*@)?(?:[<{]|your[-_ ](?:ip|host|address|camera|printer)\b(?!\.))[^/?#@]*"
             r"(?:[/?#]|$)",
             re.IGNORECASE,
         ),

@@ -52,6 +52,7 @@ def test_a_user_name_and_a_password_are_hidden(text: str, redacted: str) -> None
         "http://cam/snap.cgi?chn=0&ch1=2&Size=large&quality=80",
         "http://mjrelay/cameras/front/snapshot?max_age=10&fresh=1",
         "http://go2rtc:1984/api/stream.mjpeg?src=front_door",
+        "http://robot:8080/stream?topic=/camera/image_raw&type=mjpeg",
         "http://cam/?action=&fps=",
         "is it on? or is it off?",
         "try /?action=stream, /stream, or (/?action=snapshot)",
