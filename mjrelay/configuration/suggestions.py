@@ -134,19 +134,14 @@ class Mistake(ValueError):
     def __init__(self, why: str, guess: str = "", *, is_sure: bool = False) -> None:
         super().__init__(why)
         self._why = why
-        self._guess = guess
+        self.guess = guess
         self._is_sure = is_sure
-
-    @property
-    def guess(self) -> str:
-        """What to write instead, without secrets; empty where we cannot tell."""
-        return self._guess
 
     def sentence(self, quote: Callable[[str], str]) -> str:
         """What to tell the person, with what to write quoted for the place where it is written."""
-        if not self._guess:
+        if not self.guess:
             return self._why
-        guess = quote(self._guess)
+        guess = quote(self.guess)
         note = f" ({HIDDEN} stands for what is not shown here)" if HIDDEN in guess else ""
         return (
             f"{self._why}: {f'write {guess}' if self._is_sure else f'did you mean {guess}?'}{note}"
