@@ -393,7 +393,7 @@ def test_no_word_is_a_traceback(
     assert len(printed.err) < 3000 or command == "check"  # the path of its file
 
 
-@pytest.mark.parametrize("address", ["nowhere", ":65536", "unix:relative"])
+@pytest.mark.parametrize("address", ["nowhere", ":65536", "unix:relative", "::1:8080"])
 def test_an_address_nobody_can_listen_on_is_a_fault(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
