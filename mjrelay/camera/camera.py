@@ -24,7 +24,7 @@ from mjrelay.errors import (
     SourceError,
     SourceUnreachable,
 )
-from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, Backoff
+from mjrelay.recovery.backoff import DIAL_EVERY, HEALTHY_AFTER, REOPEN_EVERY, Backoff
 from mjrelay.recovery.ladder import Allowance, Ladder, Remedy, Step
 from mjrelay.sources import Source
 
@@ -93,6 +93,7 @@ class Camera:
     def configure(self, config: CameraConfig, source: Source) -> None:
         """Give the camera another configuration; it must not be running. Its viewers stay."""
         source.inherit_from(self.source)
+        self._end_gap()
         self.condition.begin(_first_state(config), source.label, _now())
         self._set_up(config, source)
 
@@ -281,7 +282,7 @@ class Camera:
         try:
             await self._pump()
         except SourceEnded as error:
-            return self._ended(error)
+            return self._ended(error, lasted=time.monotonic() - started)
         except SourceError as error:
             step = self._failed(error, lasted=time.monotonic() - started)
         except Exception:
@@ -422,18 +423,18 @@ class Camera:
 
     # A gap: a stream that ended by itself is opened anew, and goes on
 
-    def _ended(self, error: SourceEnded) -> Step:
+    def _ended(self, error: SourceEnded, *, lasted: float) -> Step:
         """Note that the source broke off after pictures, and return what to do about it.
 
         Many cameras do that, some after each picture: it is no failure as long as opening it again
         brings the next picture soon.
         """
-        self._goes_on = True
+        self._goes_on = not self._asked
         log.debug("camera.gap", reason=error.reason)
-        step = Step(Remedy.REOPEN, self.config.redial_delay)
+        step = Step(Remedy.REOPEN, max(self.config.redial_delay, REOPEN_EVERY - lasted))
         self._retry_after(step)
         has_frames = self._first_frame_at is not None
-        if has_frames and not self._gap and not self._asked:
+        if has_frames and not self._gap and self._goes_on:
             self._gap = self._tasks.create_task(
                 self._watch_gap(error, since=self._silence.came_at), name=f"gap:{self.name}"
             )
@@ -457,6 +458,7 @@ class Camera:
 
     def _end_gap(self) -> None:
         """Stop watching the gap, if there is one: it is over, or told in another way."""
+        self._goes_on = False
         if self._gap:
             self._gap.cancel()
             self._gap = None

@@ -7,6 +7,9 @@ from mjrelay.errors import SourceError
 # Seconds from one attempt to the next while attempts cost the camera nothing, even if it has been
 # away for days: somebody stands in front of a printer that has just been switched on.
 DIAL_EVERY = 1.0
+# Seconds from one opening to the next, at least, of a camera that ends each stream at once: with
+# `redial_delay` = 0 the two would keep a processor busy.
+REOPEN_EVERY = 0.05
 # A source that fails within this many seconds of its first frame has not recovered: delays go on
 # growing.
 HEALTHY_AFTER = 5.0

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from mjrelay.camera.camera import Camera
 from mjrelay.errors import SourceEnded, SourceLost, SourceRefused, SourceUnreachable
+from mjrelay.recovery.backoff import REOPEN_EVERY
 from mjrelay.sources import Show
 from tests.support.camera import Close, Frames, HttpHead, Pause, Reset, ScriptedCamera, Send, Step
 from tests.support.pictures import picture, stamped
@@ -131,6 +132,53 @@ async def test_nobody_watches_in_a_gap() -> None:
         await asyncio.sleep(0.2)
         assert camera.state == "idle"
         assert not camera.condition.outages
+
+
+async def test_a_camera_that_ends_each_stream_at_once_is_not_opened_without_a_pause() -> None:
+    camera = scripted(ScriptedSource(ending(1)), redial_delay=0)
+    began = time.monotonic()
+    async with running(camera):
+        await until(lambda: camera.opens == 6)
+    assert time.monotonic() - began >= 5 * REOPEN_EVERY
+
+
+async def test_a_reload_in_a_gap_begins_anew() -> None:
+    camera = scripted(ScriptedSource(ending(1)), redial_delay=60, stall_timeout=60)
+    async with running(camera):
+        await until(lambda: camera.retry_in)
+    after = scripted(ScriptedSource([*steps(2), SILENCE]))
+    camera.configure(after.config, after.source)
+    async with running(camera):
+        await until(lambda: camera.published == 2)
+        assert camera.state == "streaming"
+        assert await camera.settled(within=0)
+
+
+WARM: list[SourceStep] = [stamped(1), 0.1, *steps(2), ENDED]
+WARM_ANEW: list[SourceStep] = [stamped(3), 0.1, *steps(4), SILENCE]
+
+
+async def test_who_comes_after_a_gap_in_which_all_left_sees_a_camera_that_has_warmed_up() -> None:
+    options = {"warm_up": 0.05, "redial_delay": 0.1, "stall_timeout": 60, "linger": 0.0}
+    camera = scripted(ScriptedSource(WARM, WARM_ANEW), mode="demand", **options)
+    async with running(camera):
+        with camera.watched():
+            await until(lambda: camera.retry_in)
+        await until(lambda: camera.state == "idle")
+        with camera.watched():
+            await until(lambda: camera.ring.newest)
+            assert camera.ring.newest
+            assert camera.ring.newest.image == stamped(4)
+
+
+async def test_a_camera_restarted_in_a_gap_warms_up_again() -> None:
+    options = {"warm_up": 0.05, "redial_delay": 60, "stall_timeout": 60}
+    camera = scripted(ScriptedSource(WARM, WARM_ANEW), ring_from_start=True, **options)
+    async with running(camera):
+        await until(lambda: camera.retry_in)
+        camera.restart()
+        await until(lambda: camera.published == 2)
+        assert [image for _, image in camera.ring.last()] == [stamped(2), stamped(4)]
 
 
 async def test_a_restart_in_a_gap_begins_anew() -> None:
