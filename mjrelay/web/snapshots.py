@@ -18,6 +18,9 @@ from mjrelay.web.queries import NO_STORE, flag, number
 # Part of every entity tag, since a new process numbers frames from 1 again. (So does a new camera
 # that a reload gives the name of an old one: the time in the tag tells their frames apart.)
 _RUN = secrets.token_hex(4)
+# Seconds that a camera may take to its first frame, if it has just failed to be opened: who waits
+# for it has waited already.
+_SECOND_ATTEMPT = 1.0
 
 
 async def snapshot(request: web.Request, camera: Camera) -> web.StreamResponse:
@@ -84,16 +87,36 @@ def _clip_headers(name: str, captured_at: float) -> dict[str, str]:
 
 
 async def _newest(camera: Camera) -> Frame:
-    """The newest frame, however old. While the camera is opening, wait for its first frame."""
+    """The newest frame, however old. While the camera is opening, wait for its first frame.
+
+    If opening it fails, it has another attempt, where that is due soon.
+    """
     # A second longer than the camera itself may take: then it can say why there is none.
     config = camera.config
     settling = config.connect_timeout + config.first_frame_timeout + config.warm_up + 1
-    frame = camera.ring.newest
+    frame, is_opening = camera.ring.newest, not camera.condition.is_settled
     if frame is None and await camera.settled(within=settling):
         frame = camera.ring.newest
+        if frame is None and is_opening:
+            frame = await _of_second_attempt(camera)
     if frame is None:
         raise _no_picture(camera, "has no picture yet")
     return frame
+
+
+async def _of_second_attempt(camera: Camera) -> Frame | None:
+    """The frame of a camera that has failed once, if it comes as soon as it is opened again.
+
+    Some cameras answer the first request after a pause with 503. One on demand would do so to each
+    snapshot that opens it.
+    """
+    delay = camera.retry_in
+    if camera.state != "recovering" or delay is None or delay > camera.config.redial_delay:
+        return None
+    with contextlib.suppress(TimeoutError, NoMoreFrames):
+        async with asyncio.timeout(delay + _SECOND_ATTEMPT + camera.config.warm_up):
+            return await camera.ring.newer_than(0)
+    return None
 
 
 async def _newer(camera: Camera) -> Frame:

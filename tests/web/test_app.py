@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from mjrelay.camera.camera import Camera
 from mjrelay.configuration.address import ListenAddress
 from mjrelay.configuration.tables import ServerConfig
-from mjrelay.errors import ListenError, SourceUnreachable
+from mjrelay.errors import ListenError, SourceRefused, SourceUnreachable
 from mjrelay.web.listening import listening
 from mjrelay.web.server import web_server
 from tests.support.pictures import stamped
@@ -328,6 +328,30 @@ async def test_who_does_not_fit_is_told_so(served: Served, monkeypatch: pytest.M
         answers = [await served.get("/stream") for _ in range(3)]
     assert all(answer.status == 503 and b"LimitNOFILE" in body for answer, body in answers)
     assert [entry["event"] for entry in logs] == ["relay.full"]
+
+
+async def test_a_snapshot_waits_for_the_second_attempt_of_a_camera_that_it_opens() -> None:
+    """A camera that answers the first request after a pause with 503."""
+    busy = SourceRefused("the camera answers 503")
+    source = ScriptedSource([busy], [*steps(1), SILENCE])
+    camera = named("front", source, mode="demand")
+    async with serving(camera) as relay:
+        await until(lambda: camera.state == "idle")
+        answer, body = await relay.get("/snapshot")
+        assert answer.status == 200
+        assert body == stamped(1)
+
+
+async def test_a_snapshot_does_not_wait_for_a_camera_that_is_left_alone() -> None:
+    locked = SourceRefused("the camera refuses the password", retry_after=300)
+    camera = named("front", ScriptedSource([locked]), mode="demand")
+    async with serving(camera) as relay:
+        await until(lambda: camera.state == "idle")
+        answer, body = await relay.get("/snapshot")
+        assert answer.status == 503
+        assert b"refuses the password" in body
+        assert camera.retry_in
+        assert camera.retry_in > 290
 
 
 async def test_a_snapshot_of_a_silent_camera_on_demand_says_why() -> None:
