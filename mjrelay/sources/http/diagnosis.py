@@ -202,9 +202,10 @@ def no_answer(start: bytes, address: HttpAddress, patience: float) -> SourceErro
             f"the camera began an answer, and its header did not end within {patience:g} s",
             "what answers there may be no web server: check the port",
         )
+    is_slow = "; or, if it is just slow, raise first_frame_timeout"
     return SourceStalled(
         f"the camera accepted the connection but sent no answer for {patience:g} s",
-        SLOT_TAKEN + _or_stream(address),
+        SLOT_TAKEN + (_or_stream(address) or is_slow),
     )
 
 

@@ -128,7 +128,10 @@ async def test_a_camera_that_accepts_and_says_nothing_may_be_taken() -> None:
         _, error = await failure(source_of(camera.url, first_frame_timeout=0.1))
     assert isinstance(error, SourceStalled)
     assert "no answer for 0.1 s" in error.reason
-    assert error.hint == "its only connection may be taken: close other viewers of this camera"
+    assert error.hint == (
+        "its only connection may be taken: close other viewers of this camera; or, if it is just "
+        "slow, raise first_frame_timeout"
+    )
 
 
 async def test_a_closed_port_is_unreachable() -> None:
