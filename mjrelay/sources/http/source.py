@@ -11,7 +11,14 @@ from typing import Any
 from mjrelay.configuration.address import HttpAddress
 from mjrelay.configuration.redaction import redact, redact_address
 from mjrelay.configuration.tables import CameraConfig
-from mjrelay.errors import GIVEN_AWAY, SourceEnded, SourceError, SourceLost, Tally
+from mjrelay.errors import (
+    GIVEN_AWAY,
+    SourceEnded,
+    SourceError,
+    SourceLost,
+    SourceRefused,
+    Tally,
+)
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
 from mjrelay.sources.http.cookies import without_value
@@ -25,8 +32,7 @@ from mjrelay.sources.http.wakeups import Wakeups
 _POLL_FPS = 5.0
 # While nobody watches, a picture may wait this long for others.
 _UNWATCHED_PAUSE = 0.2
-# Statuses that are no miss: to ask again and again with a wrong password locks the account.
-_FINAL = (401, 403)
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 # Clients are sent a picture once more each second, if no other comes.
 _SHOWN_AGAIN_AFTER = 1.0
 # A connection that stays open behind a single picture for so many seconds has nothing more to say.
@@ -134,12 +140,23 @@ class HttpSource(Source):
             except SourceEnded:
                 raise
             except SourceError as error:
-                if self._asker.head and self._asker.head.status in _FINAL:
+                if self._locks_out(error):
                     raise
                 self.tally.tolerated["poll without a picture"] += 1
                 self._misses.note(error, time.monotonic())
             else:
                 self._misses.forget()
+
+    def _locks_out(self, error: SourceError) -> bool:
+        """Whether to ask again and again after this would lock the account: that is no miss.
+
+        A camera that asks for no password may say 403 while it is busy.
+        """
+        head = self._asker.head
+        if head is None or not isinstance(error, SourceRefused):
+            return False
+        has_password = self._config.username != ""
+        return head.status == _UNAUTHORIZED or (head.status == _FORBIDDEN and has_password)
 
     @contextmanager
     def _polling(self) -> Iterator[None]:

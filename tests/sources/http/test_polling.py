@@ -10,6 +10,7 @@ import pytest
 from mjrelay.camera.camera import Camera
 from mjrelay.sources.http import source as http_source
 from tests.support.camera import (
+    AskAuth,
     Close,
     Connection,
     Pause,
@@ -149,15 +150,43 @@ async def test_what_is_left_of_that_time_is_waited_after_the_outage_is_told() ->
         assert device.accepted == 3
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-async def test_a_camera_that_no_longer_lets_us_in_is_not_asked_again_and_again(status: str) -> None:
+PASSWORD = {"username": "anna", "password": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("status", "options"),
+    [("401 Unauthorized", {}), ("401 Unauthorized", PASSWORD), ("403 Forbidden", PASSWORD)],
+)
+async def test_a_camera_that_no_longer_lets_us_in_is_not_asked_again_and_again(
+    status: str, options: dict[str, str]
+) -> None:
     refused = answer(b"", None, status=f"HTTP/1.1 {status}")
     async with ScriptedCamera(GOOD, [Send(refused), Close()]) as device:
-        camera = polled(device.url, redial_delay=60)
+        camera = polled(device.url, redial_delay=0.5, stall_timeout=60, **options)
         async with running(camera):
             await until(lambda: camera.state == "recovering")
         assert camera.failures == {"refused": 1}
-        assert device.accepted == 2
+        assert device.accepted <= 3
+
+
+async def test_403_to_a_request_without_a_password_is_a_miss() -> None:
+    """It locks no account, and some cameras say it while they are busy."""
+    refused: Script = [Send(answer(b"", None, status="HTTP/1.1 403 Forbidden")), Close()]
+    async with ScriptedCamera(GOOD, refused, GOOD, refused, refused, GOOD) as device:
+        camera = polled(device.url)
+        async with running(camera):
+            await until(lambda: camera.published >= 3)
+        assert not camera.failures
+
+
+async def test_a_connection_that_is_lost_behind_a_challenge_is_a_miss() -> None:
+    """The password was not refused: nobody knows whether the camera has seen it."""
+    asks: Script = [AskAuth('Digest realm="r", nonce="n", stale=true')]
+    async with ScriptedCamera(asks, GOOD, asks, [Close()], [Close()], GOOD) as device:
+        camera = polled(device.url, **PASSWORD)
+        async with running(camera):
+            await until(lambda: camera.published >= 2)
+        assert not camera.failures
 
 
 async def test_an_answer_that_is_awaited_is_no_silence() -> None:
