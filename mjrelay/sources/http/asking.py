@@ -38,7 +38,10 @@ from mjrelay.sources.http.wakeups import Wakeups
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
-_BAD_REQUEST, _UNAUTHORIZED, _TOO_MANY, _UNAVAILABLE = 400, 401, 429, 503
+_BAD_REQUEST, _UNAUTHORIZED, _UNAVAILABLE = 400, 401, 503
+# Statuses that tell of the camera's moment, and nothing of what we sent: it is asked too often, it
+# is unavailable, or a gateway stands in front of it and got no answer.
+_BUSY = (429, 502, 503, 504)
 NOT_MODIFIED = 304
 """The status that says: the picture is still the one whose tag was sent."""
 # One in place of a challenge kept from before, one for another page behind a redirect, and one for
@@ -133,7 +136,7 @@ class Asker:
         )
         self._connection: Connection | None = None
         self._answer: Response | None = None  # while its connection is open
-        self._in_vain = self._sends_old_cookies = False
+        self._in_vain = self._sends_old_cookies = self._was_busy = False
         self._silent_hint = SLOT_TAKEN
 
     @property
@@ -177,9 +180,11 @@ class Asker:
         except SourceUnreachable:
             raise
         except SourceError:
-            if not trail.is_busy:
+            if self._was_busy or not trail.is_busy:
                 self._forget()
+            self._was_busy = trail.is_busy
             raise
+        self._was_busy = False
         return self._answer
 
     async def _follow_trail(self, trail: _Trail, *, pause: float) -> Response:
@@ -325,7 +330,7 @@ class Asker:
             trail.challenged = trail.address
             trail.uses_kept &= bool(self._known.cookies)
         else:
-            trail.is_busy = _is_busy(head)
+            trail.is_busy = head.status in _BUSY
             rest = await self._rest(answer) if head.status == _BAD_REQUEST else b""
             raise diagnosis.refusal(head, trail.address, rest)
 
@@ -429,12 +434,7 @@ def _may_blame_kept(trail: _Trail, head: ResponseHead) -> bool:
     if head.status == _UNAUTHORIZED:
         challenge = choose(parse_challenges(head.all("www-authenticate")))
         return challenge is None or (trail.challenged == trail.address and not challenge.is_stale)
-    return head.status >= _BAD_REQUEST and not _is_busy(head)
-
-
-def _is_busy(head: ResponseHead) -> bool:
-    """Whether an answer tells of the camera's moment, and nothing of what we sent."""
-    return head.status == _TOO_MANY or head.status >= 500  # noqa: PLR2004 - RFC 9110, 15.6
+    return head.status >= _BAD_REQUEST and head.status not in _BUSY
 
 
 def _patience(config: CameraConfig) -> float:

@@ -163,8 +163,9 @@ async def asked_at_once(source: HttpSource, *, askings: int = 1) -> None:
         answer(b"", None, status=ASKED),
         answer(b"", None, 'WWW-Authenticate: Bearer realm="x"', status=ASKED),
         answer(HTML, "text/html", status="HTTP/1.1 404 Not Found"),
+        answer(HTML, "text/html", status="HTTP/1.1 500 Internal Server Error"),
     ],
-    ids=["403", "400", "401 without challenge", "401 of another kind", "404"],
+    ids=["403", "400", "401 without challenge", "401 of another kind", "404", "500"],
 )
 async def test_a_challenge_kept_from_before_is_dropped_when_it_is_refused(outdated: bytes) -> None:
     """rroller/dahua#647: a nonce of an earlier request gets 403, and no new challenge.
@@ -237,6 +238,18 @@ async def test_a_camera_that_is_busy_for_a_moment_need_not_ask_for_the_password_
         await failure(source)
         await take(source, 1)
     assert nonces(camera) == ["", "n0", "n0", "n0"]
+
+
+async def test_a_camera_that_is_busy_whenever_it_sees_an_old_nonce_is_asked_anew_in_the_end() -> (
+    None
+):
+    busy = answer(b"", None, status="HTTP/1.1 503 Busy")
+    async with ScriptedCamera([DigestCamera(lasts=1, outdated=busy)]) as camera:
+        source = source_of(camera.url, **ME, redial_delay=0)
+        await take(source, 1)
+        await failure(source)
+        await failure(source)
+        await take(source, 1)
 
 
 ASK_BASIC = 'WWW-Authenticate: Basic realm="camera"'
