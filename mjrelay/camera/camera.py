@@ -17,6 +17,7 @@ from mjrelay.camera.frame import Frame
 from mjrelay.camera.placeholder import Placeholder
 from mjrelay.camera.ring import FrameRing
 from mjrelay.camera.silence import Silence
+from mjrelay.camera.wait import Wait
 from mjrelay.configuration.tables import CameraConfig
 from mjrelay.errors import (
     RemedyFailed,
@@ -76,11 +77,6 @@ class Camera:
         self._gap: asyncio.Task[None] | None = None
         self._goes_on = False  # what is opened next is the same stream as before
         self._warm_at: float | None = None
-        self._failed_at = 0.0
-        self._left_alone_for = 0.0
-        self._retry_at: float | None = None
-        self._pause: asyncio.Timeout | None = None
-        self._wake = asyncio.Event()
         self._replugged = False
         self._attempt_at: float | None = None
         self._first_frame_at: float | None = None
@@ -100,6 +96,7 @@ class Camera:
     def _set_up(self, config: CameraConfig, source: Source) -> None:
         self.config = config
         self.source = source
+        self._retry = Wait()
         self._tell_source(watched=self.audience.is_watching)
         self.audience.linger = config.linger if config.mode == "demand" else math.inf
         self.ring.configure(
@@ -144,7 +141,7 @@ class Camera:
         The remedy that was due next is left out: plugging in is stronger than any of them.
         """
         self._replugged = True
-        self._wake.set()
+        self._retry.wake()
 
     def restart(self, remedy: Remedy = Remedy.REOPEN) -> None:
         """Close the source, apply a remedy, and open the source again, as a person has asked.
@@ -153,7 +150,7 @@ class Camera:
         """
         if self.state != "idle":
             self._asked = remedy
-            self._wake.set()
+            self._retry.wake()
             self._end_gap()
             self._end_stream()
 
@@ -171,10 +168,10 @@ class Camera:
         """Count one more viewer while entered; a camera on demand opens for it.
 
         If nobody wanted the camera and it waits after a failure, it is retried as soon as after a
-        first failure.
+        first failure: `redial_delay`, 1 s at least. A camera that must be left alone for longer is.
         """
         if not self.audience.wants_pictures:
-            self._hurry()
+            self._retry.shorten(max(self.config.redial_delay, DIAL_EVERY))
         with self.audience.joined():
             if not self._source_is_watched:
                 self._tell_source(watched=True)
@@ -197,18 +194,6 @@ class Camera:
             return False
         return True
 
-    def _hurry(self) -> None:
-        """Cut the wait to what it is after a first failure: `redial_delay`, 1 s at least.
-
-        A camera that must be left alone for longer is.
-        """
-        least = max(self.config.redial_delay, DIAL_EVERY, self._left_alone_for)
-        soonest = self._failed_at + least
-        if self._retry_at and soonest < self._retry_at:
-            self._retry_at = soonest
-            if self._pause and not self._pause.expired():
-                self._pause.reschedule(soonest)
-
     # How it is
 
     @property
@@ -224,7 +209,7 @@ class Camera:
     @property
     def retry_in(self) -> float | None:
         """Seconds until the next attempt, while waiting for it."""
-        return None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())
+        return self._retry.left
 
     @property
     def frame_age(self) -> float | None:
@@ -293,7 +278,6 @@ class Camera:
             return _NOTHING_WRONG
         finally:
             self._attempt_at = None
-        self._retry_after(step)
         if self.audience.viewers:
             await self._show_placeholder()
         return step
@@ -432,7 +416,7 @@ class Camera:
         self._goes_on = not self._asked
         log.debug("camera.gap", reason=error.reason)
         step = Step(Remedy.REOPEN, max(self.config.redial_delay, REOPEN_EVERY - lasted))
-        self._retry_after(step)
+        self._retry.begin(step.delay)
         has_frames = self._first_frame_at is not None
         if has_frames and not self._gap and self._goes_on:
             self._gap = self._tasks.create_task(
@@ -503,7 +487,6 @@ class Camera:
         """Note a failure, and return what to do about it."""
         self._end_gap()
         self.failures[error.kind] += 1
-        self._left_alone_for = error.retry_after or 0.0
         step = self._ladder.failed(
             error, now=time.monotonic(), streamed_for=self._streamed_for(), lasted=lasted
         )
@@ -512,6 +495,7 @@ class Camera:
             # reset, and is no reason to try again at once.
             self._forget_hotplug()
         self._tell_failure(error, note=step.note)
+        self._retry.begin(step.delay, least=error.retry_after or 0.0)
         return step
 
     def _tell_failure(self, error: SourceError, *, note: str | None = None) -> None:
@@ -529,40 +513,27 @@ class Camera:
             )
         )
 
-    def _retry_after(self, step: Step) -> None:
-        """Note when the next attempt is due: the delay of a step counts from now on."""
-        self._failed_at = time.monotonic()
-        self._retry_at = self._failed_at + step.delay
-
     def _crashed(self) -> Step:
         """Note a bug of mjrelay, and return what to do about it."""
         self._end_gap()
-        self._left_alone_for = 0.0
         self.failures["crashed"] += 1
         reason, hint = "mjrelay met a fault of its own", "please report what the log says"
         self._tell(self.condition.fails("recovering", reason, hint, _now(), kind="crashed"))
+        self._retry.begin(self.config.retry_max)
         return Step(Remedy.REOPEN, self.config.retry_max)
 
     def _forget_hotplug(self) -> None:
         """Hotplug events from before an attempt, or of its own doing, are no reason for another."""
-        self._wake.clear()
+        self._retry.forget_wake()
         self._replugged = False
 
     async def _wait(self, step: Step) -> Remedy:
         """Wait until the next attempt is due, or something wakes the camera.
 
-        The delay of a step counts from the failure on: see `_retry_at`.
-
         Returns:
             The remedy still to be applied.
         """
-        try:
-            async with asyncio.timeout(self.retry_in or 0) as self._pause:
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._retry_at = self._pause = None
+        await self._retry.over()
         return Remedy.REOPEN if self._replugged else step.remedy
 
     async def _mend(self, remedy: Remedy) -> None:

@@ -10,12 +10,21 @@ from structlog.testing import capture_logs
 from mjrelay.errors import (
     RemedyFailed,
     SourceLost,
+    SourceRefused,
     SourceUnreachable,
 )
 from mjrelay.recovery.ladder import Remedy
 from mjrelay.sources import Stream
 from tests.support.serving import running, scripted, until
-from tests.support.source import BROKEN, QUICK, SILENCE, MendableSource, Step, steps
+from tests.support.source import (
+    BROKEN,
+    QUICK,
+    SILENCE,
+    MendableSource,
+    ScriptedSource,
+    Step,
+    steps,
+)
 
 
 async def test_a_restart_closes_and_opens_without_a_failure() -> None:
@@ -171,3 +180,25 @@ async def test_a_restart_asked_for_during_a_remedy_opens_the_camera_once(then: l
         await until(lambda: camera.opens == 1 or camera.failures["broken"] == 3)
         await asyncio.sleep(0.05)
         assert source.opened == 3
+
+
+async def test_a_reload_as_a_failure_is_shown_leaves_nothing_to_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = asyncio.Event()
+
+    async def show(*_: object, **__: object) -> None:
+        shown.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("mjrelay.camera.placeholder.Placeholder.show", show)
+    locked = SourceRefused("the camera refuses the password", retry_after=300)
+    camera = scripted(ScriptedSource([locked]))
+    with camera.watched():
+        async with running(camera):
+            await asyncio.wait_for(shown.wait(), 5)
+        after = scripted(ScriptedSource([*steps(1), SILENCE]), stall_timeout=60)
+        camera.configure(after.config, after.source)
+        async with running(camera):
+            await until(lambda: camera.state == "streaming")
+            assert camera.retry_in is None
