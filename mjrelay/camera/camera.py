@@ -275,6 +275,8 @@ class Camera:
             log.exception("camera.crashed")
             step = self._crashed()
         else:
+            if self._first_frame_at is not None:
+                self._ladder.rests()
             return _NOTHING_WRONG
         finally:
             self._attempt_at = None

@@ -51,6 +51,10 @@ class Backoff:
         """
         return max(self._delay(error, streamed_for, lasted), error.retry_after or 0.0)
 
+    def rests(self) -> None:
+        """Note that a source which gave frames was closed, and nothing was wrong with it."""
+        self._failures = 0
+
     def _delay(self, error: SourceError, streamed_for: float, lasted: float) -> float:
         if error.costs_nothing:
             return max(0.0, DIAL_EVERY - lasted)

@@ -123,6 +123,13 @@ class Ladder:
             return Step(remedy, delay)
         return Step(remedy, self._backoff.most, self._why_no_reset(now))
 
+    def rests(self) -> None:
+        """Note that a source which gave frames was closed, and nothing was wrong with it.
+
+        Remedies go on where they were: a device may give a few frames between two failures.
+        """
+        self._backoff.rests()
+
     def applies(self, remedy: Remedy, *, now: float) -> None:
         """Note that a remedy is being applied; a reset counts from its beginning."""
         if remedy.is_reset:

@@ -35,6 +35,13 @@ def test_delays_double_up_to_the_limit(first: float, most: float, expected: list
     assert delays(steady(first, most), len(expected)) == expected
 
 
+def test_after_a_rest_the_next_failure_is_a_first_one() -> None:
+    backoff = steady()
+    assert delays(backoff, 3) == [1, 2, 4]
+    backoff.rests()
+    assert delays(backoff, 2) == [1, 2]
+
+
 @pytest.mark.parametrize("error", [LOST, SourceRefused("404"), SourceStalled("silent")])
 def test_every_failure_of_a_connection_lengthens_the_delay(error: SourceError) -> None:
     assert delays(steady(), 3, error) == [1, 2, 4]

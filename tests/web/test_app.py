@@ -342,6 +342,18 @@ async def test_a_snapshot_waits_for_the_second_attempt_of_a_camera_that_it_opens
         assert body == stamped(1)
 
 
+async def test_a_snapshot_waits_as_long_each_time_it_opens_such_a_camera() -> None:
+    busy = SourceRefused("the camera answers 503")
+    pictures = [step for number in range(100) for step in (*steps(number), 0.02)]
+    source = ScriptedSource(*[[busy], pictures] * 3)
+    camera = named("front", source, mode="demand", linger=0, redial_delay=0.02)
+    async with serving(camera) as relay:
+        for _ in range(3):
+            await until(lambda: camera.state == "idle")
+            answer, _ = await relay.get("/snapshot")
+            assert answer.status == 200
+
+
 async def test_a_snapshot_does_not_wait_for_a_camera_that_is_left_alone() -> None:
     locked = SourceRefused("the camera refuses the password", retry_after=300)
     camera = named("front", ScriptedSource([locked]), mode="demand")
