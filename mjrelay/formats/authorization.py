@@ -93,6 +93,12 @@ class Login:
         """Whether the next request will carry our credentials."""
         return self._challenge is not None and self.credentials is not None
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether the latest request answered a nonce that an earlier one had answered already."""
+        is_digest = self._challenge is not None and self._challenge.scheme == "digest"
+        return is_digest and self._uses >= _SECOND
+
     def take_up(self, challenge: Challenge) -> None:
         """Answer this challenge from now on."""
         self.forget()

@@ -315,9 +315,17 @@ class Asker:
     async def _decide(self, trail: _Trail, answer: Response) -> None:
         """Decide what to ask after an answer without pictures, or say why there are none."""
         head = answer.head
+        is_worn = self._known.login.is_worn
+        if is_worn:
+            trail.challenged = None  # it was given now, and has been used since
         if head.status in _REDIRECTS and head.get("location"):
             trail.redirects += 1
             trail.address = self._follow(trail.address, head.get("location"), trail.redirects)
+        elif is_worn and head.status != _UNAUTHORIZED and _may_blame_request(head):
+            # The nonce alone may be to blame: the cookies are tried with another one.
+            self._known.login.forget()
+            trail.address = self._address
+            trail.uses_kept &= bool(self._known.cookies)
         elif trail.uses_kept and _may_blame_kept(trail, head):
             if trail.challenged == trail.address:
                 self._known.login.refused()  # though the cookies may be to blame
@@ -434,6 +442,11 @@ def _may_blame_kept(trail: _Trail, head: ResponseHead) -> bool:
     if head.status == _UNAUTHORIZED:
         challenge = choose(parse_challenges(head.all("www-authenticate")))
         return challenge is None or (trail.challenged == trail.address and not challenge.is_stale)
+    return _may_blame_request(head)
+
+
+def _may_blame_request(head: ResponseHead) -> bool:
+    """Whether an answer without pictures may be due to what we sent."""
     return head.status >= _BAD_REQUEST and head.status not in _BUSY
 
 
@@ -441,5 +454,6 @@ def _patience(config: CameraConfig) -> float:
     """How long an attempt may take: all redirects and log-ins, each step as slow as is allowed."""
     connecting = config.redial_delay + 2 * config.connect_timeout  # the second time for TLS
     asking = connecting + config.first_frame_timeout + CLOSE_TIMEOUT
-    steps = 1 + _MAX_REDIRECTS + _MAX_LOGINS + _MAX_REPEATS
+    # Each log-in may be asked for, and be worn out by a redirect before it leads to pictures.
+    steps = 1 + _MAX_REDIRECTS + 2 * _MAX_LOGINS + _MAX_REPEATS
     return steps * asking + _REST_TIMEOUT

@@ -178,6 +178,53 @@ async def test_a_challenge_kept_from_before_is_dropped_when_it_is_refused(outdat
     assert nonces(camera) == ["", "n0", "n0", "", "n1", "n1", "", "n2", "", "n3"]
 
 
+@pytest.mark.parametrize("outdated", [FORBIDDEN, None], ids=["403", "401"])
+@pytest.mark.parametrize("login_first", [True, False], ids=["log-in first", "cookie first"])
+async def test_a_nonce_for_one_use_and_a_cookie_go_together(
+    outdated: bytes | None, *, login_first: bool
+) -> None:
+    """rroller/dahua#647 and evercam/evercam-server#5 in one: the redirect wears the nonce out."""
+    digest = DigestCamera(lasts=1, outdated=outdated)
+    set_cookie = ("Location: /", "Set-Cookie: s=1")
+    redirect = Send(answer(b"", None, *set_cookie, status="HTTP/1.1 302 Found"))
+
+    class Gate:
+        async def play(self, connection: Connection) -> None:
+            """Send whoever has no cookie to fetch it, before the log-in or behind it."""
+            request = connection.camera.requests[-1]
+            given = fields_of(request).get("nonce", "")
+            is_fresh = digest.nonces.get(given) == 0
+            if b"s=1" in request or (login_first and not is_fresh):
+                await digest.play(connection)
+            else:
+                if is_fresh:
+                    digest.nonces[given] += 1
+                await redirect.play(connection)
+
+    async with ScriptedCamera([Gate()], one_slot=True) as camera:
+        await asked_at_once(source_of(camera.url, **ME, redial_delay=60), askings=5)
+        assert camera.most_open == 1
+
+
+async def test_a_nonce_is_not_to_be_used_again_where_the_camera_was_busy() -> None:
+    """It took the nonce and said 503: the second time, the same nonce gets 403."""
+    digest = DigestCamera(lasts=1, outdated=FORBIDDEN)
+
+    class BusyOnce:
+        async def play(self, connection: Connection) -> None:
+            given = fields_of(connection.camera.requests[-1]).get("nonce", "")
+            if given == "n0" and not digest.nonces[given]:
+                digest.nonces[given] += 1
+                busy = answer(b"", None, status="HTTP/1.1 503 Service Unavailable")
+                await connection.send(busy)
+            else:
+                await digest.play(connection)
+
+    async with ScriptedCamera([BusyOnce()], one_slot=True) as camera:
+        await take(source_of(camera.url, **ME, redial_delay=0.01), 1)
+    assert nonces(camera) == ["", "n0", "n0", "", "n1"]
+
+
 async def test_nonces_for_one_use_cost_no_pauses() -> None:
     """rroller/dahua#597, curl/curl#2136, rburgst/okhttp-digest#23."""
     async with ScriptedCamera([DigestCamera(lasts=1)], one_slot=True) as camera:
