@@ -48,6 +48,12 @@ class JpegFramer:
         behind: What may stand behind an image where no boundary does.
         tally: Where to count what was dropped and tolerated.
         room: Bytes of memory to begin with.
+        eoi_seen: The camera has ended an image with EOI before.
+
+    Attributes:
+        eoi_seen: It has done so now, or before. A camera that does it once does it always: from
+            then on an image without EOI is truncated. One that never did leaves it out, and its
+            images are mended.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class JpegFramer:
         behind: Behind = Behind.IMAGES,
         tally: Tally | None = None,
         room: int = _ROOM,
+        eoi_seen: bool = False,
     ) -> None:
         self.tally = tally or Tally()
         self._max_size = max_size
@@ -80,9 +87,7 @@ class JpegFramer:
         self._searched = 0  # the buffer holds no boundary before this
         self._no_junk_before = 0  # an image that begins before this must not resynchronise
         self._series = Series()
-        # A camera that has shown one EOI always sends them: from then on an image without one is
-        # truncated. One that never did leaves them out, and its images are mended.
-        self._eoi_seen = False
+        self.eoi_seen = eoi_seen
 
     @property
     def between_images(self) -> bool:
@@ -265,7 +270,7 @@ class JpegFramer:
             if walk.in_scan:
                 if not walk.cross_scan(buffer, end):
                     return self._wait(walk)
-                if self._eoi_seen:  # no boundary is looked for in a scan then
+                if self.eoi_seen:  # no boundary is looked for in a scan then
                     self._searched = max(self._searched, walk.position)
                 elif (cut := self._end_of_part(walk.position)) is not None:
                     return self._take_without_eoi(walk, cut)
@@ -305,10 +310,10 @@ class JpegFramer:
             elif marker == M_EOI:
                 if not walk.seen_scan:
                     return self._break_off(walk, "truncated")
-                self._eoi_seen = True
+                self.eoi_seen = True
                 return self._take(walk, position + len(EOI))
             elif marker == M_SOI:  # another image begins here
-                if walk.seen_scan and not self._eoi_seen:
+                if walk.seen_scan and not self.eoi_seen:
                     return self._take_without_eoi(walk, position)
                 return self._drop(walk, "truncated")
             elif marker == FILL or marker in STANDALONE:
@@ -333,7 +338,7 @@ class JpegFramer:
         Returns:
             As `_go_on`.
         """
-        if walk.in_scan and not self._eoi_seen:
+        if walk.in_scan and not self.eoi_seen:
             cut = self._end_of_part(self._end)
             if cut is not None:
                 return self._take_without_eoi(walk, cut)
@@ -393,7 +398,7 @@ class JpegFramer:
     def _take_unfinished(self, walk: Walk, *, complete: bool) -> bytes:
         """At the end of the stream: take an image that lacks only its EOI, or drop it."""
         end = self._end
-        if walk.in_scan and not self._eoi_seen and not walk.lost:
+        if walk.in_scan and not self.eoi_seen and not walk.lost:
             cut = self._end_of_part(end)
             if cut is not None or complete:
                 return self._take_without_eoi(walk, end if cut is None else cut)

@@ -87,12 +87,14 @@ class _Known:
         cookies: Those it has set.
         hurries: Whether it takes a connection as soon as it has closed the one before.
         closed_at: When the latest connection was closed, in seconds of the loop's clock.
+        eoi_seen: Whether it ends its images with EOI, so that one without is cut short.
     """
 
     login: Login
     cookies: Cookies = field(default_factory=Cookies)
     hurries: bool = True
     closed_at: float = -math.inf
+    eoi_seen: bool = False
 
 
 class Asker:
@@ -253,6 +255,7 @@ class Asker:
         connection, self._connection = self._connection, None
         if answer := self._answer:  # which keeps the connection's memory, so let it go
             self._in_vain, self._silent_hint = answer.is_in_vain, answer.silent_hint
+            self._known.eoi_seen |= answer.eoi_seen
             self._answer = None
         if connection is None:
             return True
@@ -277,7 +280,11 @@ class Asker:
         try:
             async with asyncio.timeout(patience):
                 return await Response.begin(
-                    connection, reader, address, max_image=self._config.max_frame
+                    connection,
+                    reader,
+                    address,
+                    max_image=self._config.max_frame,
+                    eoi_seen=self._known.eoi_seen,
                 )
         except TimeoutError as error:
             raise diagnosis.no_answer(reader.start, address, patience) from error

@@ -80,6 +80,7 @@ class Response:
         address: HttpAddress,
         *,
         max_image: int,
+        eoi_seen: bool = False,
     ) -> "Response":
         """Read an answer up to its body.
 
@@ -88,6 +89,7 @@ class Response:
             reader: What reads it; its tally counts what has to be forgiven.
             address: What was asked.
             max_image: Largest image in bytes.
+            eoi_seen: An image of an earlier answer ended with EOI.
 
         Raises:
             SourceError: The connection ended first, or what came is no answer.
@@ -114,8 +116,14 @@ class Response:
             boundary=boundary,
             behind=behind(head.media_type, head.length, max_image),
             tally=reader.tally,
+            eoi_seen=eoi_seen,
         )
         return cls(connection, reader, head, framer, address, max_image=max_image)
+
+    @property
+    def eoi_seen(self) -> bool:
+        """Whether an image of this answer, or of an earlier one, ended with EOI."""
+        return self._framer.eoi_seen
 
     @property
     def is_in_vain(self) -> bool:
