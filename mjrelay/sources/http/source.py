@@ -35,6 +35,8 @@ _UNWATCHED_PAUSE = 0.2
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 # Clients are sent a picture once more each second, if no other comes.
 _SHOWN_AGAIN_AFTER = 1.0
+# After a miss an answer may take so many times as long as the latest one with a picture took.
+_AS_SLOW = 2
 # A connection that stays open behind a single picture for so many seconds has nothing more to say.
 _LEFT_OPEN_AFTER = 1.0
 
@@ -62,6 +64,8 @@ class HttpSource(Source):
         self._known = KnownPicture()
         self._shown_at = -math.inf
         self._misses = Misses(config.redial_delay)
+        self._asked_at = -math.inf
+        self._took = 0.0  # seconds until the latest picture that was asked for was there
 
     @property  # it depends on what has come
     def silent_hint(self) -> str:  # type: ignore[override]
@@ -84,6 +88,7 @@ class HttpSource(Source):
         """Dial and ask; the answer holds the images."""
         self._answer, self._known = None, KnownPicture()
         self._misses.forget()
+        self._asked_at = time.monotonic()
         try:
             yield partial(self._stream, await self._asker.ask(pause=self._config.redial_delay))
         finally:
@@ -105,13 +110,16 @@ class HttpSource(Source):
     def sign_of_life(self) -> float:
         """When bytes of a picture last came, or now while an answer is awaited.
 
-        An answer that is awaited after a miss is no sign of life any more.
+        An answer that is awaited after a miss is one only as long as this camera's answers take:
+        one that is busy says so at once, and one that is slow may be slow again.
         """
         answer = self._answer
         if answer and answer.grows:
             return answer.heard_at
-        is_awaited = self._is_polling and not (answer and answer.found)
-        return time.monotonic() if is_awaited and not self._misses else -math.inf
+        if not self._is_polling or (answer and answer.found):
+            return -math.inf
+        now = time.monotonic()
+        return min(now, self._asked_at + _AS_SLOW * self._took) if self._misses else now
 
     @property
     def miss(self) -> SourceError | None:
@@ -126,14 +134,14 @@ class HttpSource(Source):
         """
         head = answer.head
         self._framing = f"multipart, {head.media_type}" if head.is_multipart else "no multipart"
-        asked_at = time.monotonic()
         await self._show(answer, show)
+        self._took = time.monotonic() - self._asked_at
         self._framing = "one picture per answer, polled"
         while True:
             await self._asker.hang_up()
-            beat = asked_at + 1 / (self._config.fps or _POLL_FPS)
+            beat = self._asked_at + 1 / (self._config.fps or _POLL_FPS)
             await asyncio.sleep(max(beat, self._misses.ask_at) - time.monotonic())
-            asked_at = time.monotonic()
+            self._asked_at = time.monotonic()
             try:
                 with self._polling():
                     await self._show(await self._asker.ask(pause=0), show)
@@ -145,6 +153,7 @@ class HttpSource(Source):
                 self.tally.tolerated["poll without a picture"] += 1
                 self._misses.note(error, time.monotonic())
             else:
+                self._took = time.monotonic() - self._asked_at
                 self._misses.forget()
 
     def _locks_out(self, error: SourceError) -> bool:

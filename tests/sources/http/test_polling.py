@@ -89,6 +89,26 @@ async def test_one_bad_poll_is_no_outage(miss: Script) -> None:
         assert device.most_open == 1
 
 
+async def test_a_picture_that_is_cut_short_is_a_miss_though_the_length_is_right() -> None:
+    """rroller/dahua#73: without its end a picture would be shown with a grey edge."""
+    cut_short: Script = [Send(single(picture(1)[:-200])), Close()]
+    async with ScriptedCamera(GOOD, cut_short, GOOD, cut_short, GOOD) as device:
+        camera = polled(device.url)
+        async with running(camera):
+            await until(lambda: camera.published >= 4)
+        assert not camera.failures
+        assert camera.source.tally.tolerated == {"poll without a picture": 2}
+
+
+async def test_a_camera_that_never_ends_its_pictures_is_shown_all_the_same() -> None:
+    endless: Script = [Send(single(picture(1)[:-2])), Close()]
+    async with ScriptedCamera(endless) as device:
+        camera = polled(device.url)
+        async with running(camera):
+            await until(lambda: camera.published >= 4)
+        assert not camera.source.tally.dropped
+
+
 async def test_a_picture_that_stops_in_the_middle_is_a_miss() -> None:
     half: Script = [Send(single(picture(1))[:-200]), Silence()]
     async with ScriptedCamera(GOOD, half, GOOD) as device:
@@ -219,6 +239,18 @@ async def test_after_a_miss_an_answer_that_is_awaited_is_no_sign_of_life() -> No
         async with running(camera):
             await until(lambda: camera.state == "recovering", within=2)
             assert camera.condition.reason == "the camera closed the connection without an answer"
+
+
+async def test_after_a_miss_a_slow_camera_is_given_the_time_that_it_takes() -> None:
+    """Slow and now and then busy: blakeblackshear/frigate#3216, evercam/evercam-server#58."""
+    slow: Script = [Pause(0.6), Picture(), Close()]
+    slow_miss: Script = [Pause(0.6), Send(BUSY), Close()]
+    async with ScriptedCamera(slow, slow_miss, slow) as device:
+        camera = polled(device.url, stall_timeout=0.5, first_frame_timeout=0.8)
+        async with running(camera):
+            await until(lambda: camera.published >= 3)
+        assert not camera.failures
+        assert camera.opens == 1
 
 
 async def test_an_answer_that_never_comes_is_a_miss_and_then_a_silence() -> None:
