@@ -13,7 +13,8 @@ LIST_OF_IMAGES = "list of images behind the image"
 
 _INDEX = b"MPF\0"  # CIPA DC-007, Multi-Picture Format
 _EXIF = b"Exif\0\0"
-_JFXX = b"JFXX\0"
+_PROFILE = b"ICC_PROFILE\0"
+_JFIF, _ADOBE = b"JFIF\0", b"Adobe"
 _HEAD = 4  # a segment's marker and length
 _TIFF = _HEAD + len(_EXIF)
 
@@ -47,10 +48,11 @@ def without_picture(segment: bytes) -> bytes:
     marker, payload = segment[1], segment[_HEAD:]
     if marker == jpeg.M_APP1 and payload.startswith(_EXIF):
         return _exif_without_thumbnail(segment)
-    # What these hold beside a picture is of no use to those who look at the image.
-    if marker in (jpeg.M_COM, jpeg.M_APP13) or payload.startswith((_JFXX, _INDEX)):
-        return b""
-    return b"" if _holds_image(payload) else segment
+    # Without these the colours would change. What all others hold is of no use to those who look at
+    # the image, and misleads them where it holds so much as one of the two markers.
+    if payload.startswith((_PROFILE, _JFIF, _ADOBE)) and not _holds_image(payload):
+        return segment
+    return b""
 
 
 def lists_images(segment: bytes) -> bool:

@@ -16,6 +16,7 @@ from tests.support.pictures import (
     APP2,
     APP12,
     APP13,
+    APP14,
     COM,
     EOI,
     SOI,
@@ -113,16 +114,34 @@ def test_the_end_of_an_image_in_a_comment_or_a_resource_misleads_nobody() -> Non
     [
         (APP2, b"ICC_PROFILE\0\1\1" + b"\xff\xd8\xff\xe0 a colour \xff\xd9"),
         (APP2, b"ICC_PROFILE\0\1\1" + b"\xff\xd8" * 20_000),
-        (APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>\xff\xd8"),
-        (APP12, b"\xff\xd8\xff\xff\xff\xd8\xff"),
-        (APP12, SMALL[:9]),
+        (APP14, b"Adobe\0\x64\0\0\xff\xd9\1"),
     ],
 )
-def test_what_only_looks_like_a_picture_stays(marker: int, payload: bytes) -> None:
+def test_what_tells_the_colours_stays(marker: int, payload: bytes) -> None:
     framer = JpegFramer()
     image = insert(picture(1), segment(marker, payload))
     assert framer.feed(image) == [image]
     assert not framer.tally.tolerated
+
+
+@pytest.mark.parametrize(
+    ("marker", "payload"),
+    [
+        (APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>\xff\xd8"),
+        (APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>\xff\xd9"),
+        (APP2, b"urn:iso:std:iso:ts:22028:-1\0\xff\xd9"),
+        (APP12, b"\xff\xd8\xff\xff\xff\xd8\xff"),
+        (APP12, SMALL[:9]),
+    ],
+)
+def test_what_only_looks_like_a_picture_is_cut_out_where_nobody_needs_it(
+    marker: int, payload: bytes
+) -> None:
+    """openpreserve/jhove#303: who looks for FFD8 and FFD9 alone is misled by XMP as well."""
+    framer = JpegFramer()
+    image = insert(picture(1), segment(marker, payload))
+    assert framer.feed(image) == [picture(1)]
+    assert framer.tally.tolerated == {"thumbnail inside the image": 1}
 
 
 def test_a_list_of_images_is_cut_out_with_the_images() -> None:

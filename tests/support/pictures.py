@@ -21,6 +21,7 @@ APP1 = 0xE1
 APP2 = 0xE2
 APP12 = 0xEC
 APP13 = 0xED
+APP14 = 0xEE
 COM = 0xFE
 
 STAMP = b"frame "
@@ -132,8 +133,9 @@ _TRAP = b"ends \xff\xd9 begins \xff\xd8\xff\xe0 scans \xff\xda\x00\x02 ends \xff
 
 
 def with_traps(n: int = 0) -> bytes:
-    """Add payloads that hold what looks like EOI, SOI and SOS, and is none of them."""
-    return insert(picture(n), segment(APP2, _TRAP), segment(APP12, EOI + SOI))
+    """Add colour profiles that hold what looks like EOI, SOI and SOS, and is none of them."""
+    profile = b"ICC_PROFILE\0\1\1"
+    return insert(picture(n), segment(APP2, profile + _TRAP), segment(APP2, profile + EOI + SOI))
 
 
 def with_comment_traps(n: int = 0) -> bytes:
