@@ -38,7 +38,7 @@ run: $(RUNS)  ## serve a moving test card on 127.0.0.1:8080
 	@$(BIN)/mjrelay run --listen $(LISTEN) testcard:
 
 test: $(READY)  ## run the tests (3 minutes at most)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto  # mostly they wait; one worker for each core
 
 test-wheel: dist  ## run the tests against the wheel, installed into a fresh virtual environment
 	$(BIN)/python -m tests.matrix --here dist/*.whl

@@ -120,7 +120,16 @@ def _copy_without_package(folder: Path) -> None:
 
 
 def _run_tests(environment: Path, checkout: Path) -> str:
-    command = [f"{environment}/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [
+        f"{environment}/bin/python",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "auto",
+        "-p",
+        "no:cacheprovider",
+    ]
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     lines: list[str] = []
     with subprocess.Popen(

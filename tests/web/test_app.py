@@ -26,7 +26,7 @@ from tests.support.serving import (
     serving,
     until,
 )
-from tests.support.source import SILENCE, ScriptedSource, steps
+from tests.support.source import SILENCE, ScriptedSource, Step, steps
 
 STREAMS = [
     "/stream",
@@ -344,8 +344,9 @@ async def test_a_snapshot_waits_for_the_second_attempt_of_a_camera_that_it_opens
 
 async def test_a_snapshot_waits_as_long_each_time_it_opens_such_a_camera() -> None:
     busy = SourceRefused("the camera answers 503")
-    pictures = [step for number in range(100) for step in (*steps(number), 0.02)]
-    source = ScriptedSource(*[[busy], pictures] * 3)
+    failing: list[Step] = [busy]
+    pictures: list[Step] = [step for number in range(100) for step in (*steps(number), 0.02)]
+    source = ScriptedSource(*[failing, pictures] * 3)
     camera = named("front", source, mode="demand", linger=0, redial_delay=0.02)
     async with serving(camera) as relay:
         for _ in range(3):
