@@ -40,6 +40,7 @@ class Silence:
         # Until a second picture comes, nothing is known of the rhythm: it has as long as the first.
         self._second = max(usual, first)
         self._rhythm = None if learns else 0.0
+        self._comes_twice = False  # each picture may, so that a quick pause tells nothing
         self._pause = self._pause_ended = 0.0
         self.notable = -math.inf if learns else math.inf
 
@@ -73,29 +74,33 @@ class Silence:
         """Learn from the pause between the picture before and one that comes now.
 
         A single pause may be a hiccup: only two in a row are a rhythm. Of a new camera the first
-        two pictures are all there is, so that their pause counts until the next has come.
+        two pictures are all there is, so that their pause counts until more have come.
         """
         pause, before = now - self.came_at, self._pause
         follows_another = self.came_at == self._pause_ended
         self._pause, self._pause_ended = pause, now
-        if self._rhythm is None:
+        slow = self._usual / _PAUSES
+        if self.notable >= 0:
+            if follows_another:
+                self._rhythm = max(min(pause, before), self._rhythm or 0.0)
+        elif follows_another and (max(pause, before) < slow or min(pause, before) >= slow):
+            self._rhythm, self.notable = min(pause, before), slow
+        elif pause >= slow or not self._comes_twice:
             self._rhythm = pause
-        elif follows_another:
-            is_new = self.notable < 0
-            rhythm = min(pause, before)
-            self._rhythm = rhythm if is_new else max(rhythm, self._rhythm)
-            self.notable = self._usual / _PAUSES
 
     def lasted_too_long(self) -> None:
         """Note that the present silence did.
 
         A slow rhythm is forgotten: the camera did not keep to it. One that has shown a single
-        picture gets twice the time for its second: it may be slower than we had thought.
+        picture gets twice the time for its second: it may be slower than we had thought. One that
+        has shown two may send each picture twice, as some do so that browsers show it at once.
         """
         if not self.has_picture:
             return
         if self._rhythm is None:
             self._second = min(2 * self._second, self._most)
+        elif self.notable < 0 and self._rhythm < self._usual / _PAUSES:
+            self._rhythm, self._comes_twice = None, True
         elif self._rhythm >= self.notable:
             self._rhythm, self.notable = None, -math.inf
 

@@ -96,6 +96,16 @@ async def test_a_slow_rhythm_is_learnt_from_two_pictures() -> None:
     assert not camera.failures
 
 
+async def test_a_slow_rhythm_is_learnt_though_each_picture_comes_twice() -> None:
+    pictures: list[Step] = [step for n in range(1, 6) for step in (*steps(n), 0.01, *steps(n), 0.3)]
+    source = SlowSource([*steps(1), 0.01, *steps(1), SILENCE], pictures)
+    options = {"stall_timeout": 0.2, "first_frame_timeout": 0.6, "redial_delay": 0.01}
+    camera = scripted(source, **options)
+    async with running(camera):
+        await until(lambda: camera.published == 12)
+        assert camera.opens == 2
+
+
 async def test_a_rhythm_slower_than_expected_is_waited_for_in_the_next_round() -> None:
     script: list[Step] = [stamped(1), 0.35, stamped(2), 0.35, stamped(3), SILENCE]
     source = SlowSource(script)

@@ -67,6 +67,21 @@ def test_the_rhythm_is_learnt(pauses: list[float], allowed: float) -> None:
     assert shown(pauses).allowed == pytest.approx(allowed)
 
 
+def test_of_a_camera_that_sends_each_picture_twice_the_rhythm_is_learnt_after_one_stall() -> None:
+    learnt = shown([0.2])
+    assert learnt.allowed == 5
+    learnt.lasted_too_long()
+    assert shown([0.2], of=learnt).allowed == 10
+    assert shown([0.2, 8.0, 0.2], of=learnt).allowed == 24
+    assert shown([0.2, 8.0, 0.2, 8.0, 0.2], of=learnt).allowed == 24
+
+
+def test_of_a_quick_camera_that_stalled_after_two_pictures_it_is_learnt_from_three() -> None:
+    learnt = shown([0.04])
+    learnt.lasted_too_long()
+    assert shown([0.04, 0.04], of=learnt).allowed == 5
+
+
 def test_of_a_quick_camera_no_pause_but_a_long_one_need_be_told() -> None:
     assert shown([0.04, 0.04]).notable == pytest.approx(5 / 3)
 
