@@ -130,6 +130,14 @@ class SourceStalled(SourceError):
 
     kind = "stalled"
 
+    @classmethod
+    def within_picture(cls, seconds: float, hint: str) -> "SourceStalled":
+        """For so many seconds no more has come of a picture that had begun."""
+        return cls(
+            f"the camera went silent in the middle of a picture: no more of it for {seconds:g} s",
+            hint,
+        )
+
 
 class SourceBusy(SourceError):
     """Another program has the camera; our attempt has not disturbed it.

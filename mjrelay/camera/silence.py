@@ -36,6 +36,7 @@ class Silence:
     def __init__(self, *, usual: float, first: float, learns: bool) -> None:
         self.came_at = self._opened_at = -math.inf
         self._usual, self._first = usual, first
+        self._slow = usual / _PAUSES  # a rhythm of such pauses needs more than the usual time
         self._most = max(first, _MOST * usual)
         # Until a second picture comes, nothing is known of the rhythm: it has as long as the first.
         self._second = max(usual, first)
@@ -79,13 +80,12 @@ class Silence:
         pause, before = now - self.came_at, self._pause
         follows_another = self.came_at == self._pause_ended
         self._pause, self._pause_ended = pause, now
-        slow = self._usual / _PAUSES
         if self.notable >= 0:
             if follows_another:
                 self._rhythm = max(min(pause, before), self._rhythm or 0.0)
-        elif follows_another and (max(pause, before) < slow or min(pause, before) >= slow):
-            self._rhythm, self.notable = min(pause, before), slow
-        elif pause >= slow or not self._comes_twice:
+        elif follows_another and (pause < self._slow) == (before < self._slow):
+            self._rhythm, self.notable = min(pause, before), self._slow
+        elif pause >= self._slow or not self._comes_twice:
             self._rhythm = pause
 
     def lasted_too_long(self) -> None:
@@ -99,7 +99,7 @@ class Silence:
             return
         if self._rhythm is None:
             self._second = min(2 * self._second, self._most)
-        elif self.notable < 0 and self._rhythm < self._usual / _PAUSES:
+        elif self.notable < 0 and self._rhythm < self._slow:
             self._rhythm, self._comes_twice = None, True
         elif self._rhythm >= self.notable:
             self._rhythm, self.notable = None, -math.inf
@@ -125,11 +125,7 @@ class Silence:
                 f"quality, or raise {option}",
             )
         if sign_of_life > max(self._opened_at, self.came_at):
-            return SourceStalled(
-                "the camera went silent in the middle of a picture: no more of it for "
-                f"{allowed:g} s",
-                stalled_hint,
-            )
+            return SourceStalled.within_picture(allowed, stalled_hint)
         if not self.has_picture:
             return SourceStalled(
                 f"the camera sent no picture for {allowed:g} s after it was opened", silent_hint

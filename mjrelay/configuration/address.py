@@ -29,10 +29,9 @@ _MOST_PORT = 65535
 USUAL_HOST, USUAL_PORT = "127.0.0.1", 8080
 """Where to listen unless something else is said: for this computer only."""
 
-_A_URL = (
-    "a URL such as http://HOST:8080/?action=stream (in a password write / as %2F, ? as %3F, "
-    "# as %23, @ as %40, [ as %5B, ] as %5D, % as %25)"
-)
+ESCAPES = "in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D"
+"""How to write what a URL keeps for itself."""
+_A_URL = f"a URL such as http://HOST:8080/?action=stream ({ESCAPES}, % as %25)"
 # An IPv6 address without brackets that ends like a port: nobody can tell what was meant.
 _MAY_HAVE_A_PORT = re.compile(r"[^\[]*::?[^\[]*:(?:80|443|8\d{3})$")
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})$")

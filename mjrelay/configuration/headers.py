@@ -3,12 +3,11 @@
 import re
 from dataclasses import dataclass, field
 
-from mjrelay.configuration.redaction import HIDDEN, redact
+from mjrelay.configuration.redaction import HIDDEN, is_secret_name, redact
 
 # RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-_SECRET_NAME = re.compile(r"auth|cookie|token|key|secret|pass|session", re.IGNORECASE)
 # How long an answer is, whom it is for and how it is packed is for mjrelay to say.
 _OURS = frozenset(
     {
@@ -71,7 +70,7 @@ def _header(name: str, given: object) -> Header:
         case str():
             if not _VALUE.fullmatch(given):
                 raise ValueError(f"for {name} a text of one line, without control characters")
-            return Header(given, is_secret=bool(_SECRET_NAME.search(name)))
+            return Header(given, is_secret=is_secret_name(name))
         case {"file": str(file), **others} if file and not others:
             return Header(file=file, is_secret=True)
         case _:

@@ -51,6 +51,10 @@ _CONFIDENTIAL = (
     r"(?:pass|pwd|token|secret|credential|api[_-]?key|auth(?:key|code|orization)|session|bearer|"
     r"user-pw|loginpas)"
 )
+# What is called so in a table is one: an option, or a header.
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|key|pw\b|pass|session|credential", re.IGNORECASE
+)
 _NAMED_SECRET = re.compile(
     rf"(?<![\w-])([\w-]{{0,24}}{_CONFIDENTIAL}[\w-]{{0,24}}(?<!file)[ ]?[=:][ ]?)"
     r"(?!\*\*\*)(\"[^\"]{0,500}\"|'[^']{0,500}'|[^\s&;?#,]+)",
@@ -89,6 +93,11 @@ def redact(text: str) -> str:
 def redact_address(text: str) -> str:
     """The text, which is one address though there may be spaces in it, without credentials."""
     return _Redaction().of_address(text)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether nobody may see the value of what is called so."""
+    return bool(_SECRET_NAME.search(name))
 
 
 class CommandRedaction:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mjrelay.configuration import suggestions
 from mjrelay.configuration.address import USUAL_PORT
-from mjrelay.configuration.redaction import HIDDEN, redact
+from mjrelay.configuration.redaction import HIDDEN, is_secret_name, redact
 
 _AT_LINE = re.compile(r" ?\((?:at line (\d+), column \d+|at end of document)\)")
 _CURLY = str.maketrans(dict.fromkeys("“”„‟«»", '"') | dict.fromkeys("‘’‚", "'"))  # noqa: RUF001
@@ -53,10 +53,6 @@ SOURCES = (
 """What a camera's source is called elsewhere."""
 _COMMANDS = ("command", "exec", "cmd")
 _PASSWORDS = ("password", "pass", "passwd", "pwd", "pw", "secret", "passphrase")
-# The name of an option or header whose value nobody may see.
-_SECRET_NAME = re.compile(
-    r"auth|cookie|token|secret|key|pw\b|pass(?!word_file)|session|credential", re.IGNORECASE
-)
 _ADDRESS = re.compile(r"\s*((?:https?|rtsps?)://.*?|/dev/\S+)\s*$", re.IGNORECASE)
 _INTO_A_FILE = (
     "write the password into a file of its own, such as camera.pw, and here: "
@@ -188,7 +184,7 @@ def _cause_in(line: str, said: str, *, in_headers: bool) -> str:  # noqa: PLR091
         in_headers: Whether it is below the head of a table of headers: each may hold a secret.
     """
     key = line.partition("=")[0]
-    is_secret = in_headers or "headers" in key or bool(_SECRET_NAME.search(key))
+    is_secret = in_headers or "headers" in key or _is_secret(key)
     if (straight := line.translate(_CURLY)) != line:
         anew = "" if is_secret else f": {_shown(straight)}"
         return f"write straight quotes{anew}"
@@ -256,13 +252,18 @@ def _as_value(text: str) -> str:
 
 def _setting(key: str, value: str, *, is_secret: bool) -> str:
     """An option as TOML writes it, without secrets."""
-    if is_secret or _SECRET_NAME.search(key):
+    if is_secret or _is_secret(key):
         return f'{key} = "{HIDDEN}"'
     if _VALUE.fullmatch(value) and value[0] not in "\"'":
         return suggestions.shorten(f"{key} = {redact(value)}")
     quote = value[0] if value[:1] in ("'", '"') and value.endswith(value[0]) else ""
     inside = suggestions.shown(value[1:-1] if quote else value)
     return f"{key} = {f'{quote}{inside}{quote}' if quote else quoted(inside)}"
+
+
+def _is_secret(key: str) -> bool:
+    """Whether nobody may see an option's value; the name of a file with a password is no secret."""
+    return is_secret_name(key.replace("password_file", ""))
 
 
 def _shown(line: str) -> str:

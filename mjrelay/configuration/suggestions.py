@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable
 
 from mjrelay.configuration.address import (
+    ESCAPES,
     Address,
     CommandAddress,
     HttpAddress,
@@ -115,10 +116,6 @@ _OTHER_STAND_INS = (
         "write your camera's address, such as 192.168.1.200 (your router shows it)",
     ),
     (re.compile(r"…|://\.\.\."), "write the whole address, without …"),
-)
-_ESCAPES = (
-    "in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D, : as %3A, "
-    "% as %25 and a space as %20"
 )
 
 
@@ -270,7 +267,8 @@ def _password(text: str) -> Mistake | None:
     authority = re.sub(r"\[[^\]@]*\]", "", found[1])
     if "@" in authority or ":" in authority:
         return Mistake(
-            f"this address has a /, ? or # before an @: {_ESCAPES}; anywhere else write @ as %40"
+            f"this address has a /, ? or # before an @: {ESCAPES}, : as %3A, % as %25 "
+            "and a space as %20; anywhere else write @ as %40"
         )
     return None
 

@@ -110,14 +110,6 @@ class Cookies:
         self._cookies.clear()
 
 
-def without_value(set_cookie: str) -> str:
-    """A `Set-Cookie` header as people may see it."""
-    pair, semicolon, rest = set_cookie.partition(";")
-    name, equals, _ = pair.partition("=")
-    shown = f"{name}=***" if equals else "***"
-    return f"{shown}{semicolon}{rest}"
-
-
 def _path_of(address: HttpAddress) -> str:
     return address.target.partition("?")[0]
 

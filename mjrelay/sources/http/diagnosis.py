@@ -19,6 +19,7 @@ from mjrelay.errors import (
 )
 from mjrelay.formats import recognition
 from mjrelay.formats.http1 import ResponseHead
+from mjrelay.formats.jpeg import IMAGE_START
 from mjrelay.formats.recognition import Kind
 
 # A body this long without the beginning of an image is no picture stream.
@@ -32,7 +33,6 @@ _SURE = 2**16
 # A camera's own words for its trouble, such as "Device Busy", are shown up to this length.
 _SHORT = 100
 _STREAM_PATH = "/?action=stream"
-_IMAGE_START = b"\xff\xd8\xff"
 
 # What speaks first, or answers in its own way, at ports that are no web server's.
 _GREETINGS = {
@@ -112,7 +112,7 @@ def silent_hint(evidence: Evidence) -> str:
         reason, hint = _too_large(evidence.too_large_for)
     elif kind := _kind(evidence, is_sure=True):
         reason, hint = _words(kind, evidence)
-    elif _IMAGE_START in evidence.start:
+    elif IMAGE_START in evidence.start:
         return "its network may be too slow: choose a smaller picture in the camera's settings"
     else:
         reason, hint = "what it sends holds no JPEG", LOOK_IN_BROWSER
@@ -136,7 +136,7 @@ def _kind(evidence: Evidence, *, is_sure: bool) -> Kind | None:
     for declared in types:
         if kind := recognition.by_codec(declared):
             return kind
-    if _IMAGE_START in evidence.start:
+    if IMAGE_START in evidence.start:
         return None
     is_multipart = evidence.head.is_multipart
     start = evidence.start

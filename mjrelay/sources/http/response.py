@@ -224,11 +224,7 @@ class Response:
 
     def _too_slow(self, patience: Patience) -> SourceStalled:
         if self.grows:
-            return SourceStalled(
-                "the camera went silent in the middle of a picture: no more of it for "
-                f"{patience.inside:g} s",
-                Source.stalled_hint,
-            )
+            return SourceStalled.within_picture(patience.inside, Source.stalled_hint)
         return SourceStalled(
             f"the camera sent no picture for {patience.before:g} s after it answered",
             self.silent_hint,

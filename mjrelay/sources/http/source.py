@@ -21,7 +21,6 @@ from mjrelay.errors import (
 )
 from mjrelay.sources import Show, Source, Stream
 from mjrelay.sources.http.asking import NOT_MODIFIED, Asker
-from mjrelay.sources.http.cookies import without_value
 from mjrelay.sources.http.diagnosis import status_of
 from mjrelay.sources.http.known import KnownPicture
 from mjrelay.sources.http.misses import Misses
@@ -241,4 +240,4 @@ def _shown(name: str, value: str) -> str:
     """A header as people may see it."""
     if name in ("location", "content-location", "refresh"):
         return f"{name}: {redact_address(value)}"
-    return redact(f"{name}: {without_value(value) if name == 'set-cookie' else value}")
+    return redact(f"{name}: {value}")
